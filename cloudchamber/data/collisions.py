@@ -1,0 +1,376 @@
+"""Simulated proton collisions in the generic detector: Pythia 8, then ACTS's fast simulation, then digitization."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cloudchamber.data import detector
+from cloudchamber.data.digitize import Clusters, digitize, make_noise
+from cloudchamber.data.weights import hit_weights
+from cloudchamber.errors import UserError
+from cloudchamber.event import Event
+
+Array: TypeAlias = NDArray[Any]
+Table: TypeAlias = dict[str, Array]
+
+#: Bits of ``object.id``, from the top; the 64th is the sign and stays 0.
+ID_BITS = {"vertexPrimary": 11, "vertexSecondary": 12, "particle": 16, "generation": 8, "subParticle": 16}
+_INSTALL = (
+    "simulation needs pyacts (Linux, glibc >= 2.34) and pythia8mc: pip install 'cloudchamber[simulate]' ({error})"
+)
+_TOP_PAIRS = ("Top:gg2ttbar = on", "Top:qqbar2ttbar = on")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollisionsConfig:
+    """What to collide and what to keep.
+
+    ``process``: Pythia settings of the hard collision, one per event; none at all for pile-up alone. ``pileup``: mean
+    number of further collisions, Poisson distributed, and ``soft`` their Pythia settings. ``noise``: mean fraction of
+    all hits that are noise. ``energy_gev``: centre-of-mass energy. ``beam_spot_mm``: Gaussian spread of the collisions
+    along x, y, z. Particles enter the detector with pT > ``pt_min`` (GeV) and |eta| < ``eta_max``, from within 24 mm of
+    the beam line and 1 m of the centre; below ``momentum_min`` (GeV) the fast simulation drops charged particles,
+    secondaries included. ``field_t``: magnetic field along z. ``seed``: events depend on it and their number alone.
+    """
+
+    process: tuple[str, ...] = _TOP_PAIRS
+    pileup: float = 200.0
+    soft: tuple[str, ...] = ("SoftQCD:all = on",)
+    noise: float = 0.15
+    energy_gev: float = 14000.0
+    beam_spot_mm: tuple[float, float, float] = (0.0125, 0.0125, 55.5)
+    pt_min: float = 0.15
+    eta_max: float = 4.0
+    momentum_min: float = 0.1
+    field_t: float = 2.0
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.noise < 1:
+            raise UserError(f"collisions: noise is a fraction of all hits, 0 <= noise < 1; got {self.noise}")
+        if not 0 <= self.pileup <= 1500:
+            raise UserError(f"collisions: pileup is a mean number of collisions, 0 to 1500; got {self.pileup}")
+
+
+def is_primary(particle_id: Tensor) -> Tensor:
+    """Whether particles come from the generator and not from the detector, as bool of the same shape.
+
+    ``particle_id``, the column ``object.id``, is ``primary vertex << 52 | secondary vertex << 40 | particle << 24 |
+    generation << 16 | sub-particle``, the layout of TrackML; generation is 0 for generated particles, counts up for what
+    the detector simulation makes of them.
+    """
+    return (particle_id >> 16) & 0xFF == 0
+
+
+def simulate(config: CollisionsConfig, events: int, first: int = 0) -> Iterator[Event]:
+    """Simulate events number ``first`` to ``first + events - 1``, one at a time.
+
+    Columns as in the table of a tracking event; hits are sorted by volume, layer and module, in random order within a
+    module, and their ids are 1 to n. ``object`` holds every charged particle that was simulated, hits or not. Pythia
+    8.3: Bierlich et al., arXiv:2203.11601; ACTS: Ai et al., arXiv:2106.13593.
+
+    Raises ``UserError`` when pyacts or pythia8mc is missing, or Pythia does not know a setting.
+    """
+    simulator = _Simulator(config)
+    for number in range(first, first + events):
+        yield _to_event(simulator.event(number))
+
+
+def simulate_many(config: CollisionsConfig, events: int, workers: int, first: int = 0) -> Iterator[Event]:
+    """The events of ``simulate``, identical and in the same order, made by ``workers`` processes.
+
+    At most two events per worker are in flight. The processes are spawned: a script that calls this needs the usual
+    ``if __name__ == "__main__"``. Raises as ``simulate`` does.
+    """
+    if workers <= 1:
+        yield from simulate(config, events, first)
+        return
+    numbers = iter(range(first, first + events))
+    pool = ProcessPoolExecutor(min(workers, events), get_context("spawn"), _start_worker, (config,))
+    pending: deque[Future[dict[str, Table]]] = deque()
+    try:
+        for number in numbers:
+            pending.append(pool.submit(_work, number))
+            if len(pending) >= 2 * workers:
+                yield _to_event(pending.popleft().result())
+        while pending:
+            yield _to_event(pending.popleft().result())
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_worker: _Simulator | None = None
+
+
+def _start_worker(config: CollisionsConfig) -> None:
+    global _worker
+    torch.set_num_threads(1)
+    _worker = _Simulator(config)
+
+
+def _work(number: int) -> dict[str, Table]:
+    assert _worker is not None
+    return _worker.event(number)
+
+
+def _to_event(levels: dict[str, Table]) -> Event:
+    return Event(**{level: {k: torch.from_numpy(v) for k, v in table.items()} for level, table in levels.items()})
+
+
+class _Simulator:
+    """One process's generators and detector; the random numbers of an event come from the seed and its number."""
+
+    def __init__(self, config: CollisionsConfig) -> None:
+        self.config = config
+        self.detector = detector.load()
+        self.hard = _Generator(config.process, config) if config.process else None
+        self.soft = _Generator(config.soft, config) if config.pileup else None
+        self.transport = _Transport(config)
+
+    def event(self, number: int) -> dict[str, Table]:
+        """The levels of one event, as numpy columns."""
+        rng = np.random.default_rng([self.config.seed, number])
+        hits, particles = self.transport.run(self._generate(rng), number)
+        rows = self.detector.surface_rows(hits["volume"], hits["layer"], hits["surface"])
+        position = np.stack([hits[name] for name in ("tx", "ty", "tz")], axis=1)
+        momentum = np.stack([hits[name] for name in ("tpx", "tpy", "tpz")], axis=1)
+        fraction = self.config.noise
+        clusters = digitize(self.detector, rows, position, momentum, rng)
+        noise_rows, noise = make_noise(self.detector, rng.poisson(len(rows) * fraction / (1 - fraction)), rng)
+        pt = np.hypot(particles["px"], particles["py"])
+        truth = {name: hits[name] for name in ("object", "tx", "ty", "tz", "tpx", "tpy", "tpz")}
+        truth["weight"] = hit_weights(hits["object"], pt, order=hits["time"])
+        truth = _with_noise(truth, noise.position)
+        particles["hits"] = np.bincount(hits["object"], minlength=len(pt))
+        point, cell = _readout(self.detector, np.concatenate([rows, noise_rows]), clusters + noise, truth, rng)
+        return {"point": point, "object": particles, "cell": cell, "scene": {"id": np.array([number])}}
+
+    def _generate(self, rng: np.random.Generator) -> Table:
+        """The particles that enter the detector, one row each; ``collision`` 0 is the hard one."""
+        parts = [self.hard.collide(1, rng)] if self.hard else []
+        pileup = int(rng.poisson(self.config.pileup))
+        if self.soft and pileup:
+            parts.append(self.soft.collide(pileup, rng))
+            parts[-1]["collision"] += len(parts) - 1
+        if not parts:
+            return {}
+        table = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        spot = rng.normal(size=(pileup + 1, 3)) * np.array(self.config.beam_spot_mm)
+        return _number(_select(table, self.config), spot)
+
+
+class _Generator:
+    """A Pythia 8 generator of independent collisions."""
+
+    def __init__(self, settings: tuple[str, ...], config: CollisionsConfig) -> None:
+        try:
+            import pythia8mc
+        except ImportError as error:
+            raise UserError(_INSTALL.format(error=error)) from None
+        self.pythia = pythia8mc.Pythia("", False)
+        common = ("Print:quiet = on", "Beams:idA = 2212", "Beams:idB = 2212", f"Beams:eCM = {config.energy_gev}")
+        for setting in (*common, "Random:setSeed = on", *settings):
+            if not self.pythia.readString(setting, False):
+                raise UserError(f"Pythia does not know the setting {setting!r}")
+        if not self.pythia.init():
+            raise UserError(f"Pythia cannot start with the settings {list(settings)}")
+        self.charge: dict[int, float] = {}
+
+    def collide(self, collisions: int, rng: np.random.Generator) -> Table:
+        """The final-state particles of so many collisions: mm, GeV, time in mm/c; ``collision`` counts from 0."""
+        import awkward
+
+        self.pythia.rndm.init(int(rng.integers(1, 900_000_000)))
+        batch = self.pythia.nextBatch(collisions).prt
+        batch = batch[batch.status > 0]
+        origin, momentum = batch.vProd, batch.p
+        fields = {"px": momentum.px, "py": momentum.py, "pz": momentum.pz, "vx": origin.px, "vy": origin.py}
+        fields |= {"vz": origin.pz, "vt": origin.e, "m": batch.m, "pdg": batch.id}
+        flat = {name: awkward.fill_none(awkward.flatten(field), 0) for name, field in fields.items()}
+        table: Table = {name: awkward.to_numpy(field) for name, field in flat.items()}  # no vertex is the origin
+        table["collision"] = np.repeat(np.arange(len(batch)), awkward.to_numpy(awkward.num(batch.id)))
+        types, which = np.unique(table["pdg"], return_inverse=True)
+        for kind in set(types.tolist()) - self.charge.keys():
+            self.charge[kind] = self.pythia.particleData.charge(kind)
+        table["charge"] = np.array([self.charge[kind] for kind in types.tolist()])[which]
+        return table
+
+
+def _select(table: Table, config: CollisionsConfig) -> Table:
+    """The charged particles and photons that enter the detector."""
+    pt = np.hypot(table["px"], table["py"])
+    seen = (pt > config.pt_min) & (np.abs(table["pz"]) < np.sinh(config.eta_max) * pt)
+    seen &= (table["charge"] != 0) | (table["pdg"] == 22)
+    seen &= (np.hypot(table["vx"], table["vy"]) < 24.0) & (np.abs(table["vz"]) < 1000.0)
+    return {name: column[seen] for name, column in table.items()}
+
+
+def _number(table: Table, spot: Array) -> Table:
+    """Number vertices and particles in each collision, and shift collisions to their ``spot`` (collisions, 3)."""
+    collision = table["collision"]
+    origin = np.stack([collision, table["vx"], table["vy"], table["vz"]], axis=1)
+    origin[np.linalg.norm(origin[:, 1:], axis=1) < 1e-3, 1:] = 0.0  # 1 micrometre: the primary vertex itself
+    vertices, which = np.unique(origin, axis=0, return_inverse=True)
+    displaced = (vertices[:, 1:] != 0).any(axis=1)
+    nth = _count_up(np.where(displaced, vertices[:, 0].astype(np.int64), -1)) + 1
+    table["vertexPrimary"] = collision + 1
+    table["vertexSecondary"] = np.where(displaced, nth, 0)[which.ravel()]
+    table["particle"] = _count_up(collision) + 1
+    for axis, name in enumerate(("vx", "vy", "vz")):
+        table[name] = table[name] + spot[collision, axis]
+    return table
+
+
+def _count_up(group: Array) -> Array:
+    """0, 1, 2, ... within each group, in the order of the rows."""
+    order = np.argsort(group, kind="stable")
+    starts = np.flatnonzero(np.diff(group[order], prepend=-2))
+    count = np.empty(len(group), dtype=np.int64)
+    count[order] = np.arange(len(group)) - np.repeat(starts, np.diff(starts, append=len(group)))
+    return count
+
+
+class _Transport:
+    """ACTS's fast simulation: what happens to generated particles in the detector.
+
+    Its algorithms are run one by one on a whiteboard of our own, and the tables come back as Arrow: nothing is written
+    to disk. Only the momentum of a hit and the parts of a particle's id are in no table and are read one by one.
+    """
+
+    def __init__(self, config: CollisionsConfig) -> None:
+        try:
+            import acts
+            import acts.examples.arrow as arrow
+        except ImportError as error:
+            raise UserError(_INSTALL.format(error=error)) from None
+        self.acts, ex, unit, level = acts, acts.examples, acts.UnitConstants, acts.logging.FATAL
+        self.geometry = ex.GenericDetector(logLevel=level)  # must outlive the algorithms
+        # A seed the size of a hash: or else event 0 of one seed would be event 1 of another.
+        seed = int(np.random.SeedSequence(config.seed).generate_state(1, np.uint64)[0] >> 2)
+        fatras = ex.FatrasSimulation(
+            level=level,
+            inputParticles="generated",
+            outputParticles="particles",
+            outputSimHits="hits",
+            randomNumbers=ex.RandomNumbers(seed=seed),
+            trackingGeometry=self.geometry.trackingGeometry(),
+            magneticField=acts.ConstantBField(acts.Vector3(0, 0, config.field_t * unit.T)),
+            generateHitsOnSensitive=True,
+            emScattering=True,
+            emEnergyLossIonisation=True,
+            emEnergyLossRadiation=True,
+            emPhotonConversion=True,
+            pMin=config.momentum_min * unit.GeV,
+        )
+        names = {"level": level, "inputParticles": "particles"}
+        to_hits = arrow.ArrowSimHitOutputConverter(**names, inputSimHits="hits", outputTable="hit table")
+        to_particles = arrow.ArrowParticleOutputConverter(**names, outputTable="particle table")
+        self.algorithms = (fatras, to_hits, to_particles)
+        self.owner = ex.IAlgorithm("collisions", level)
+        self.put = self._handle(ex.WriteDataHandle, ex.SimParticleContainer, "generated")
+        self.hits = self._handle(ex.ReadDataHandle, ex.SimHitContainer, "hits")
+        self.particles = self._handle(ex.ReadDataHandle, ex.SimParticleContainer, "particles")
+        self.hit_table = self._handle(ex.ReadDataHandle, acts.arrow.ArrowTable, "hit table")
+        self.particle_table = self._handle(ex.ReadDataHandle, acts.arrow.ArrowTable, "particle table")
+
+    def _handle(self, access: Any, kind: Any, key: str) -> Any:
+        handle = access(self.owner, kind, key)
+        handle.initialize(key)
+        return handle
+
+    def run(self, generated: Table, number: int) -> tuple[Table, Table]:
+        """Hits (with ``object`` a row of the second table) and charged particles of event ``number``."""
+        ex, level = self.acts.examples, self.acts.logging.FATAL
+        board = ex.WhiteBoard(level)
+        context = ex.AlgorithmContext(0, number, board, 0)
+        self.put(context, self._container(generated))
+        for algorithm in self.algorithms:
+            algorithm.internalExecute(context)
+        hit, particle = _columns(self.hit_table(board)), _columns(self.particle_table(board))
+        codes = [[getattr(p.particleId, name) for name in ID_BITS] for p in self.particles(board)]
+        charged = particle["charge"] != 0
+        table = {name: particle[name][charged] for name in ("vx", "vy", "vz", "px", "py", "pz", "charge")}
+        table = {"id": _pack(np.array(codes).reshape(-1, len(ID_BITS)))[charged]} | table
+        table["pdg"] = particle["pdg_id"][charged].astype(np.int64)
+        momentum = np.array([(p[0], p[1], p[2]) for p in (h.momentum4Before for h in self.hits(board))]).reshape(-1, 3)
+        hits = {name: hit[f"true_{name[1]}"] for name in ("tx", "ty", "tz")}
+        hits |= {name: momentum[:, axis].astype(np.float32) for axis, name in enumerate(("tpx", "tpy", "tpz"))}
+        hits |= {name: hit[f"{name}_id"].astype(np.int64) for name in ("volume", "layer", "surface")}
+        hits["object"] = (np.cumsum(charged) - 1)[hit["particle_id"].astype(np.int64)]
+        hits["time"] = hit["time"]
+        return hits, table
+
+    def _container(self, table: Table) -> Any:
+        acts, unit = self.acts, self.acts.UnitConstants
+        names = ["vertexPrimary", "vertexSecondary", "particle", "pdg", "charge", "m"]
+        names += ["vx", "vy", "vz", "vt", "px", "py", "pz"]
+        container = acts.examples.SimParticleContainer()
+        rows = zip(*(table.get(name, np.zeros(0)).tolist() for name in names), strict=True)
+        for pv, sv, nth, pdg, charge, mass, x, y, z, t, px, py, pz in rows:
+            code = acts.examples.SimBarcode()
+            code.vertexPrimary, code.vertexSecondary, code.particle = pv, sv, nth
+            particle = acts.examples.SimParticle(code, acts.PdgParticle(pdg), charge * unit.e, mass * unit.GeV)
+            particle.fourPosition = acts.Vector4(x, y, z, t)  # ACTS counts time in mm as Pythia does
+            particle.direction = acts.Vector3(px, py, pz)
+            particle.absoluteMomentum = (px * px + py * py + pz * pz) ** 0.5 * unit.GeV
+            container.insert(particle)
+        return container
+
+
+def _columns(handle: Any) -> Table:
+    """The one row of lists of an ACTS table as numpy columns; columns that may be null are left out."""
+    table = pyarrow.table(handle.as_table())
+    lists = {name: table[name].chunk(0).values for name in table.column_names}
+    return {name: values.to_numpy(zero_copy_only=False) for name, values in lists.items() if not values.null_count}
+
+
+def _pack(codes: Array) -> Array:
+    """Rows of the numbers named in ``ID_BITS`` to one int64 each."""
+    packed = np.zeros(len(codes), dtype=np.int64)
+    for column, (name, bits) in zip(codes.T.astype(np.int64), ID_BITS.items(), strict=True):
+        if len(column) and column.max() >> bits:
+            raise ValueError(f"collisions: {name} {column.max()} does not fit into {bits} bits of a particle's id")
+        packed = packed << bits | column
+    return packed
+
+
+def _with_noise(truth: Table, position: Array) -> Table:
+    """Noise appended to the truth of the hits: no particle, no momentum, no weight, true where it is measured."""
+    fill: Table = {"object": np.full(len(position), -1)}
+    fill |= {name: position[:, axis] for axis, name in enumerate(("tx", "ty", "tz"))}
+    return {
+        name: np.concatenate([column, fill.get(name, np.zeros(len(position))).astype(column.dtype)])
+        for name, column in truth.items()
+    }
+
+
+def _readout(
+    modules: detector.Detector, rows: Array, clusters: Clusters, truth: Table, rng: np.random.Generator
+) -> tuple[Table, Table]:
+    """Levels ``point`` and ``cell``: the hits in the order of their modules, at random within a module."""
+    order = rng.permutation(len(rows))
+    order = order[np.argsort(rows[order], kind="stable")]
+    rows = rows[order]
+    xyz = clusters.position[order].astype(np.float32)
+    point: Table = {"id": np.arange(1, len(rows) + 1)}
+    point |= {name: np.ascontiguousarray(xyz[:, axis]) for axis, name in enumerate("xyz")}
+    point |= {"volume": modules.volume[rows], "layer": modules.layer[rows], "module": modules.module[rows]}
+    point |= {name: column[order] for name, column in truth.items()}
+    place = np.empty(len(rows), dtype=np.int64)
+    place[order] = np.arange(len(rows))
+    owner = place[clusters.point]
+    sort = np.argsort(owner, kind="stable")
+    cell = {"point": owner[sort], "u": clusters.u[sort], "v": clusters.v[sort]}
+    cell["value"] = clusters.value[sort].astype(np.float32)
+    return point, cell
