@@ -1,0 +1,48 @@
+"""Scores of predictions against truth: an Event compared with an Event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cloudchamber.metrics.cluster import VScore, align, conditional_entropy, entropy, v_measure, v_score
+from cloudchamber.metrics.fraction import Fraction, edge_efficiency_purity
+from cloudchamber.metrics.match import (
+    STYLES,
+    Match,
+    Selection,
+    duplicate_rate,
+    efficiency,
+    fake_rate,
+    matched,
+    purity,
+    trackml_score,
+)
+
+#: Rates of tracks by name: each takes a Match and a style of STYLES, and returns a Fraction.
+METRICS: dict[str, Callable[..., Fraction]] = {
+    "efficiency": efficiency,
+    "purity": purity,
+    "fake_rate": fake_rate,
+    "duplicate_rate": duplicate_rate,
+}
+
+__all__ = [
+    "METRICS",
+    "STYLES",
+    "Fraction",
+    "Match",
+    "Selection",
+    "VScore",
+    "align",
+    "conditional_entropy",
+    "duplicate_rate",
+    "edge_efficiency_purity",
+    "efficiency",
+    "entropy",
+    "fake_rate",
+    "matched",
+    "purity",
+    "trackml_score",
+    "v_measure",
+    "v_score",
+]
