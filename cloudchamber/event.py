@@ -23,7 +23,7 @@ REFERENCES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Event:
     """One event, or many laid end to end.
 
@@ -47,13 +47,15 @@ class Event:
         if len(given) > 1:
             raise ValueError(f"count: levels disagree on the number of events: {sorted(given)}")
         events = given.pop() if given else 1
+        tensors = [*self.count.values(), *(column for level in LEVELS for column in getattr(self, level).values())]
+        device = tensors[0].device if tensors else torch.device("cpu")
         count = {}
         for level in LEVELS:
             rows = {name: len(column) for name, column in getattr(self, level).items()}
             if len(set(rows.values())) > 1:
                 raise ValueError(f"{level}: columns differ in length: {rows}")
             total = next(iter(rows.values()), 0)
-            count[level] = self.count.get(level, _one_event(total, events, level))
+            count[level] = self.count[level] if level in self.count else _one_event(total, events, level).to(device)
             if rows and int(count[level].sum()) != total:
                 raise ValueError(f"{level}: {total} rows, but count says {int(count[level].sum())}")
         object.__setattr__(self, "count", count)
@@ -102,7 +104,8 @@ def _one_event(total: int, events: int, level: str) -> Tensor:
 def batch(events: Iterable[Event]) -> Event:
     """Lay events end to end. ``unbatch`` is the exact inverse; a batch of batches equals one batch.
 
-    Levels must have the same columns in every event that has rows there. Raises ``ValueError`` otherwise.
+    Levels must have the same columns, with the same dtype and shape of a row, in every event that has rows there;
+    raises ``ValueError`` otherwise. An event without columns in a level gets those of the others, with no rows.
     """
     parts = list(events)
     if not parts:
@@ -130,6 +133,9 @@ def _join(parts: list[Event], level: str, name: str) -> Tensor:
             raise ValueError(f"batch: event {number} has no column {level}.{name}")
         if target:
             offset += event.rows(target)
+    kinds = {(str(piece.dtype), tuple(piece.shape[1:])) for piece in pieces}
+    if len(kinds) > 1:  # torch.cat would promote, and an integer id would lose digits
+        raise ValueError(f"batch: events differ in dtype or shape of {level}.{name}: {sorted(kinds)}")
     return torch.cat(pieces)
 
 
