@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import overload
 
@@ -23,7 +23,7 @@ class Dataset:
     """
 
     find: Callable[[Path], list[Entry]]
-    write: Callable[[Path, str, Event], object]
+    write: Callable[[Path, str, Event], Path]
 
 
 def _find_parquet(path: Path) -> list[Entry]:
@@ -51,12 +51,14 @@ def _find_trackml(path: Path) -> list[Entry]:
     return [(match[1], partial(trackml.read, path.parent, match[1]))] if match else []
 
 
-def _write_parquet(directory: Path, name: str, event: Event) -> None:
-    store.write(directory / f"{name}.parquet", event)
+def _write_parquet(directory: Path, name: str, event: Event) -> Path:
+    path = directory / f"{name}.parquet"
+    store.write(path, event)
+    return path
 
 
-def _write_trackml(directory: Path, name: str, event: Event) -> None:
-    trackml.write(directory, event, name=name if trackml.FILE.fullmatch(f"{name}-hits.csv") else None)
+def _write_trackml(directory: Path, name: str, event: Event) -> Path:
+    return trackml.write(directory, event, name=name if trackml.FILE.fullmatch(f"{name}-hits.csv") else None)
 
 
 DATASETS: dict[str, Dataset] = {
@@ -75,7 +77,7 @@ class EventSource(Sequence[Event]):
     path: Path
     entries: tuple[Entry, ...]
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """The name of each event: the file's stem, and the row where a file holds several events."""
         return [name for name, _ in self.entries]
@@ -119,9 +121,17 @@ def open_events(path: str | Path) -> EventSource:
 def convert(source: EventSource, directory: str | Path, format: str = "parquet") -> None:
     """Write every event of a source to a directory, each as a file (or set of files) of its own, atomically.
 
-    Raises ``UserError`` when the format is unknown, an event is malformed, or a file cannot be written.
+    Raises ``UserError`` when the format is unknown, the directory is that of the source, an event is malformed, two
+    have the same number (TrackML names files by it), or a file cannot be written.
     """
     if format not in DATASETS:
         raise UserError(f"unknown format {format!r}: expected one of {', '.join(DATASETS)}")
+    directory = Path(directory)
+    if directory.resolve() == source.path.resolve():
+        raise UserError(f"{directory}: expected another directory than that of the events to convert")
+    written: dict[Path, str] = {}
     for name, load in source.entries:
-        DATASETS[format].write(Path(directory), name, load())
+        path = DATASETS[format].write(directory, name, load())
+        if path in written:
+            raise UserError(f"{path}: events {written[path]} and {name} have the same number and need the same file")
+        written[path] = name

@@ -44,7 +44,9 @@ def read(directory: str | Path, name: str) -> Event:
     Truth comes from ``-truth``, or else ``-derived`` (columns ``hit_id``, ``particle_id``). Weights that it lacks are
     computed when particles are given. Particle 0 is noise; any other must be in the particles table, as in the
     published data, since no efficiency could be had without. Lacking that table, the objects are the particles named
-    by truth. Other columns are not read; zero hits are a valid event. Raises ``UserError`` naming file, row (from 1), column and what was expected.
+    by truth. Other columns are not read; zero hits are a valid event.
+
+    Raises ``UserError`` naming file, row (from 1, the header not counted), column and what was expected.
     """
     match = FILE.fullmatch(f"{name}-hits.csv")
     if match is None:
@@ -55,13 +57,13 @@ def read(directory: str | Path, name: str) -> Event:
         raise UserError(f"{base}-hits.csv: no such file, neither with .gz: an event needs its hits")
     hits = csvtable.read(path, _kinds(HITS))
     index = Index.of(hits, "hit_id")
-    point, objects, cell = _columns(hits, HITS), {}, {}
+    point, cell = _columns(hits, HITS), {}
     particles = _particles(base)
-    if particles is not None:
-        objects = _columns(particles, PARTICLES)
+    objects = {} if particles is None else _columns(particles, PARTICLES)
     if (path := _path(base, "truth") or _path(base, "derived")) is not None:
-        truth, objects = _truth(path, index, particles)
+        truth, known = _truth(path, index, particles)
         point |= truth
+        objects = known | objects
     if (path := _path(base, "cells")) is not None:
         cells = csvtable.read(path, _kinds(CELLS))
         row = index.rows(cells["hit_id"])
@@ -96,29 +98,28 @@ def _particles(base: Path) -> Table | None:
         return None
     kinds = _kinds(PARTICLES)
     required = {name: kind for name, kind in kinds.items() if name not in OPTIONAL}
-    return csvtable.read(path, required, {name: kinds[name] for name in OPTIONAL})
+    table = csvtable.read(path, required, {name: kinds[name] for name in OPTIONAL})
+    table.require("particle_id", table["particle_id"] != 0, "a particle_id other than 0, which means noise")
+    Index.of(table, "particle_id")
+    return table
 
 
 def _truth(path: Path, hits: Index, particles: Table | None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The truth columns in the order of the hits, and the objects that they number."""
+    """The truth columns in the order of the hits, and what they tell of the objects: number of hits, identity."""
     table = csvtable.read(path, _kinds(["hit_id", "particle_id"]), _kinds(TRUTH))
     place = hits.rows(table["hit_id"])
     table.require("hit_id", place >= 0, f"a hit_id of {hits.table.path.name}")
     order = Index.of(table, "hit_id").rows(hits.table["hit_id"])
     hits.table.require("hit_id", order >= 0, f"a hit_id of {path.name}")
     ids = table["particle_id"]
+    known = np.unique(ids[ids != 0]) if particles is None else particles["particle_id"]
     if particles is None:
-        known = np.unique(ids[ids != 0])
         owner = np.where(ids == 0, -1, np.searchsorted(known, ids))
-        counts = np.bincount(owner[owner >= 0], minlength=len(known))
-        objects = {"id": torch.from_numpy(known), "hits": torch.from_numpy(counts)}
     else:
-        particles.require("particle_id", particles["particle_id"] != 0, "a particle_id other than 0, which means noise")
         owner = Index.of(particles, "particle_id").rows(ids)
         table.require("particle_id", (owner >= 0) | (ids == 0), f"0 or a particle_id of {particles.path.name}")
-        objects = _columns(particles, PARTICLES)
-        if "hits" not in objects:
-            objects["hits"] = torch.from_numpy(np.bincount(owner[owner >= 0], minlength=len(particles["particle_id"])))
+    count = np.bincount(owner[owner >= 0], minlength=len(known))
+    objects = {"id": torch.from_numpy(np.array(known)), "hits": torch.from_numpy(count)}
     point = {"object": torch.from_numpy(owner[order])}
     point |= {new: column[order] for new, column in _columns(table, TRUTH).items()}
     if "weight" in table:
@@ -156,7 +157,7 @@ def write(directory: str | Path, event: Event, *, name: str | None = None, gzip:
     if not {"id", "hits"} >= set(event.object):
         tables["particles"] = _table(event, "object", PARTICLES, name)
     tables["hits"] = _table(event, "point", HITS, name)
-    _warn_of_rest(event, name)
+    _warn_of_rest(event, name, tables)
     for table, columns in tables.items():
         path = Path(directory) / f"{name}-{table}.csv{'.gz' if gzip else ''}"
         csvtable.write(path, columns)
@@ -183,10 +184,10 @@ def _truth_table(event: Event, name: str) -> dict[str, NDArray[Any]]:
     return table | {old: _get(event, "point", new, name) for old, new in TRUTH.items() if new in event.point}
 
 
-def _warn_of_rest(event: Event, name: str) -> None:
-    places = {
+def _warn_of_rest(event: Event, name: str, tables: dict[str, Any]) -> None:
+    places: dict[str, set[str]] = {
         "point": {*HITS.values(), *TRUTH.values(), "object"},
-        "object": set(PARTICLES.values()),
+        "object": set(PARTICLES.values()) if {"particles", "truth"} & set(tables) else set(),
         "edge": set(),
         "scene": {"id"},
         "cell": set(CELLS.values()),
