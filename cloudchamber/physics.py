@@ -3,8 +3,8 @@
 Lengths are in mm, momenta in GeV, the field in tesla, along +z. The signs are those of ACTS and of a perigee at the
 z axis: at the point of closest approach the track flies along (cos phi, sin phi) and ``x = -d0 sin phi``,
 ``y = d0 cos phi``, so ``d0`` is positive where the z axis lies to the right of the flight direction. The signed
-curvature ``kappa = d(phi)/ds = -0.299792458e-3 charge B / pT`` (1/mm, ``s`` the transverse arc length) is negative for a
-positive charge, which turns clockwise seen from +z.
+curvature ``kappa = d(phi)/ds = -0.299792458e-3 charge B / pT`` (1/mm, ``s`` the transverse arc length) is negative for
+a positive charge, which turns clockwise seen from +z.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 Float = NDArray[np.float64]
+Five = tuple[float, float, float, float, float]
 
 #: pT = SPEED_OF_LIGHT * B * R for unit charge, in GeV / (T m).
 SPEED_OF_LIGHT = 0.299792458
 
-_TINY = 1e-6  # mm^2, a 1 micrometre floor on measurement errors: keeps exact coordinates invertible
-_STEPS = 6  # at most; the Gauss-Newton refinement mostly converges in two or three
+_TINY = 1e-6  # mm^2, a floor of one micrometre on errors across the track and along z: they must not vanish
+_STEPS = 5  # at most; the filter mostly needs two passes
+_PRIOR = np.array([1e2, 1e0, 1e-2, 1e3, 1e1]) ** 2  # variances of d0, phi, kappa, z0, cot theta: no constraint
 
 
 def pt(px: ArrayLike, py: ArrayLike) -> Any:
@@ -160,16 +162,21 @@ def fit_helices(
     sigma_rphi: ArrayLike | None = None,
     sigma_r: ArrayLike | None = None,
     sigma_z: ArrayLike | None = None,
+    material: float = 0.015,
 ) -> dict[str, NDArray[np.float32]]:
     """Fit a helix to the hits of each track: charge, pt (GeV), eta, phi, d0, z0 (mm), float32 of shape ``(tracks,)``.
 
-    A weighted circle fit (V. Karimaki, Nucl. Instrum. Meth. A 305 (1991) 187) and a line z(s) start a Gauss-Newton
-    minimisation of all five parameters, with the 2 x 2 covariance of each hit's distance across the track and along z.
-    Scattering is not modelled. ``x``, ``y``, ``z`` in mm and ``track``, the row of each hit's track or -1, have shape
-    ``(n,)``; the ``sigma``s (mm, same shape) default to ``hit_sigmas``. The order of hits does not matter: tracks fly
-    outward from the perigee. Tracks with fewer than 3 hits or with degenerate ones (coinciding, or on a circle around
-    the z axis) have charge 0 and nan elsewhere; an exactly straight track has charge 1 and infinite pt.
-    Raises ``ValueError`` for columns of different lengths or a track out of range.
+    A weighted circle fit (V. Karimaki, Nucl. Instrum. Meth. A 305 (1991) 187) and a line z(s) are the start; a Kalman
+    filter from the outermost hit inwards (R. Fruhwirth, Nucl. Instrum. Meth. A 262 (1987) 444), repeated around its
+    result, then fits all five parameters. It knows each hit's errors across the track and along z, with their
+    correlation, and multiple scattering in ``material`` radiation lengths per layer crossed at a right angle (0 for
+    none; 13.6 MeV formula of the PDG review without its logarithm, beta = 1).
+
+    ``x``, ``y``, ``z`` in mm and ``track``, the row of each hit's track or -1, have shape ``(n,)``; the ``sigma``s (mm,
+    same shape) default to ``hit_sigmas``. The order of hits does not matter: tracks fly outward from the perigee.
+    Tracks with fewer than 3 hits, or with degenerate ones (coinciding, or on a circle around the z axis), have charge
+    0 and nan elsewhere; an exactly straight track has charge 1 and infinite pt. Raises ``ValueError`` for columns of
+    different lengths or a track out of range.
     """
     columns = [np.asarray(c, np.float64) for c in (x, y, z)]
     for given, default in zip((sigma_rphi, sigma_r, sigma_z), hit_sigmas(x, y, z), strict=True):
@@ -179,10 +186,10 @@ def fit_helices(
         raise ValueError(f"fit_helices: columns differ in shape: {[c.shape for c in columns]}, track {row.shape}")
     if len(row) and not (row.min() >= -1 and row.max() < tracks):
         raise ValueError(f"fit_helices: track from {row.min()} to {row.max()}, expected -1 to {tracks - 1}")
-    order = np.argsort(row, kind="stable")
-    bounds = np.searchsorted(row[order], np.arange(tracks + 1))
+    hits, bounds = _by_track(np.stack(columns, axis=1), row, tracks)
     with np.errstate(divide="ignore", invalid="ignore"):
-        d0, phi, kappa, z0, cot = _fit_all(np.stack([c[order] for c in columns], axis=1), bounds).T
+        scale = material * (0.0136 / (1e-3 * SPEED_OF_LIGHT * field_tesla)) ** 2
+        d0, phi, kappa, z0, cot = _fit_all(hits, bounds, scale).T
         momentum = 1e-3 * SPEED_OF_LIGHT * abs(field_tesla) / np.abs(kappa)
     charge = np.where(kappa * math.copysign(1.0, field_tesla) > 0, -1.0, 1.0)
     charge[np.isnan(kappa)] = 0
@@ -252,14 +259,43 @@ def _nearest(x: float, y: float, u: float, v: float, p: Float) -> tuple[float, f
 
 
 @njit(cache=True, nogil=True)
-def _normal(hits: Float, p: Float, matrix: Float, vector: Float) -> float:
-    """Fill the normal equations of the five parameters d0, phi, kappa, z0, cot theta; returns chi2."""
-    matrix[:], vector[:] = 0.0, 0.0
-    u, v, chi2 = math.cos(p[1]), math.sin(p[1]), 0.0
-    jt, jz = np.zeros(5), np.zeros(5)
+def _update(p: Float, cov: Float, j: Five, residual: float, variance: float) -> None:
+    """Kalman update of parameters and covariance, in place, by one measured number with derivatives ``j``."""
+    c0 = cov[0, 0] * j[0] + cov[0, 1] * j[1] + cov[0, 2] * j[2] + cov[0, 3] * j[3] + cov[0, 4] * j[4]
+    c1 = cov[1, 0] * j[0] + cov[1, 1] * j[1] + cov[1, 2] * j[2] + cov[1, 3] * j[3] + cov[1, 4] * j[4]
+    c2 = cov[2, 0] * j[0] + cov[2, 1] * j[1] + cov[2, 2] * j[2] + cov[2, 3] * j[3] + cov[2, 4] * j[4]
+    c3 = cov[3, 0] * j[0] + cov[3, 1] * j[1] + cov[3, 2] * j[2] + cov[3, 3] * j[3] + cov[3, 4] * j[4]
+    c4 = cov[4, 0] * j[0] + cov[4, 1] * j[1] + cov[4, 2] * j[2] + cov[4, 3] * j[3] + cov[4, 4] * j[4]
+    cj = (c0, c1, c2, c3, c4)
+    inverse = 1 / (c0 * j[0] + c1 * j[1] + c2 * j[2] + c3 * j[3] + c4 * j[4] + variance)
+    change = residual - (p[0] * j[0] + p[1] * j[1] + p[2] * j[2] + p[3] * j[3] + p[4] * j[4])
+    for i in range(5):
+        gain = cj[i] * inverse
+        p[i] += gain * change
+        for k in range(5):
+            cov[i, k] -= gain * cj[k]
+
+
+@njit(cache=True, nogil=True)
+def _scatter(cov: Float, g: Five, variance: float) -> None:
+    for i in range(5):
+        for k in range(5):
+            cov[i, k] += variance * g[i] * g[k]
+
+
+@njit(cache=True, nogil=True)
+def _filter(hits: Float, p: Float, scale: float, step: Float, cov: Float) -> None:
+    """Kalman filter from the outermost hit to the perigee, linear around ``p``: fills ``step`` and its covariance.
+
+    ``scale`` times ``kappa^2`` is the squared scattering angle of a stiff straight track in one layer. A kink at a hit
+    turns the helix about that point: its effect on the perigee parameters is ``g``.
+    """
+    u, v = math.cos(p[1]), math.sin(p[1])
+    cov[:], step[:] = 0.0, 0.0
+    for i in range(5):
+        cov[i, i] = _PRIOR[i]
     for h in hits:
         e, arc, c, s = _nearest(h[0], h[1], u, v, p)
-        f = h[2] - p[3] - p[4] * arc
         r = math.sqrt(h[0] * h[0] + h[1] * h[1])
         flight_x, flight_y = u * c - v * s, u * s + v * c
         k, q = (h[1] * flight_x - h[0] * flight_y) / r, (h[0] * flight_x + h[1] * flight_y) / r
@@ -267,92 +303,73 @@ def _normal(hits: Float, p: Float, matrix: Float, vector: Float) -> float:
         phi2, r2 = h[3] * h[3], h[4] * h[4]
         tt = phi2 * q * q + r2 * k * k + _TINY
         zz = h[5] * h[5] + p[4] * p[4] * (r2 * q * q + phi2 * k * k) + _TINY
-        tz = -p[4] * k * q * (r2 - phi2)
-        det = tt * zz - tz * tz
-        wt, wz, wtz = zz / det, tt / det, -tz / det
-        chi2 += wt * e * e + 2 * wtz * e * f + wz * f * f
-        # Derivatives of minus the residuals: distance (jt) and z (jz).
-        turn = p[2] * arc
-        along = u * h[0] + v * h[1]
-        across = (1 - c) / p[2] if abs(turn) > 1e-3 else arc * turn / 2
-        jt[0], jt[1], jt[2] = c, along * (1 + p[2] * p[0]), (along * along + across * across) / 2
-        jz[0], jz[1] = -p[4] * s, p[4] * (p[0] * c - across)
-        jz[2] = p[4] * ((s / p[2] - arc) / p[2] if abs(turn) > 1e-3 else -turn * arc * arc / 6)
-        jz[3], jz[4] = 1.0, arc
-        for i in range(5):
-            ti, zi = wt * jt[i] + wtz * jz[i], wtz * jt[i] + wz * jz[i]
-            vector[i] += ti * e + zi * f
-            for j in range(i + 1):
-                matrix[i, j] += ti * jt[j] + zi * jz[j]
-    return chi2
+        ratio = -p[4] * k * q * (r2 - phi2) / tt
+        turn, along, lever = p[2] * arc, u * h[0] + v * h[1], 1 + p[2] * p[0]
+        small = abs(turn) < 1e-3
+        across = arc * turn / 2 if small else (1 - c) / p[2]
+        straight = arc - arc * turn * turn / 6 if small else s / p[2]
+        # The distance to the circle, then z given that distance: derivatives by the parameters.
+        j0, j1, j2 = c, along * lever, (along * along + across * across) / 2
+        _update(step, cov, (j0, j1, j2, 0.0, 0.0), e, tt)
+        stretch = arc * arc * turn / 6 if small else (arc - straight) / p[2]
+        k0, k1, k2 = -p[4] * s - ratio * j0, p[4] * (p[0] * c - across) - ratio * j1, -p[4] * stretch - ratio * j2
+        _update(step, cov, (k0, k1, k2, 1.0, arc), h[2] - p[3] - p[4] * arc - ratio * e, zz - ratio * ratio * tt)
+        # Scattering in the two angles; slope is 1 / sin^2(theta).
+        slope = 1 + p[4] * p[4]
+        path = math.sqrt(slope) / (1.0 if h[5] > h[4] else max(abs(p[4]), 0.1))
+        variance = scale * p[2] * p[2] * path
+        _scatter(cov, (-straight, c / lever, 0.0, -p[4] * (p[0] + across) / lever, 0.0), variance)
+        pull = p[4] / slope
+        g3 = -arc - p[4] * pull * (straight / lever - arc)
+        _scatter(cov, (pull * across, -pull * s / lever, pull * p[2], g3, 1.0), variance * slope)
 
 
 @njit(cache=True, nogil=True)
-def _solve(matrix: Float, vector: Float) -> bool:
-    """Solve in place by Cholesky, lower triangle given; False where the matrix is not positive definite."""
-    n = len(vector)
-    for i in range(n):
-        size = matrix[i, i]
-        for j in range(i + 1):
-            total = matrix[i, j]
-            for k in range(j):
-                total -= matrix[i, k] * matrix[j, k]
-            if i > j:
-                matrix[i, j] = total / matrix[j, j]
-            elif not total > 1e-14 * size:
-                return False
-            else:
-                matrix[i, i] = math.sqrt(total)
-        for k in range(i):
-            vector[i] -= matrix[i, k] * vector[k]
-        vector[i] /= matrix[i, i]
-    for i in range(n - 1, -1, -1):
-        for k in range(i + 1, n):
-            vector[i] -= matrix[k, i] * vector[k]
-        vector[i] /= matrix[i, i]
-    return True
-
-
-@njit(cache=True, nogil=True)
-def _line(hits: Float, p: Float) -> None:
-    """Start z0 and cot theta from the unweighted line z(s)."""
-    n, s1, s2, z1, sz = float(len(hits)), 0.0, 0.0, 0.0, 0.0
+def _line(hits: Float, arc: Float, p: Float) -> None:
+    """Start z0 and cot theta from the unweighted line z(s), and sort the hits in place, outermost first."""
     u, v = math.cos(p[1]), math.sin(p[1])
-    for h in hits:
-        arc = _nearest(h[0], h[1], u, v, p)[1]
-        s1, s2, z1, sz = s1 + arc, s2 + arc * arc, z1 + h[2], sz + arc * h[2]
+    n, s1, s2, z1, sz = float(len(hits)), 0.0, 0.0, 0.0, 0.0
+    for i in range(len(hits)):
+        x, y, z, a, b, c = hits[i]
+        s = _nearest(x, y, u, v, p)[1]
+        s1, s2, z1, sz = s1 + s, s2 + s * s, z1 + z, sz + s * z
+        k = i
+        while k > 0 and arc[k - 1] < s:
+            arc[k], hits[k] = arc[k - 1], hits[k - 1]
+            k -= 1
+        arc[k] = s
+        hits[k, 0], hits[k, 1], hits[k, 2], hits[k, 3], hits[k, 4], hits[k, 5] = x, y, z, a, b, c
     p[4] = (n * sz - s1 * z1) / (n * s2 - s1 * s1)
     p[3] = (z1 - p[4] * s1) / n
 
 
 @njit(cache=True, nogil=True)
-def _refine(hits: Float, p: Float, step: Float, matrix: Float, gradient: Float) -> float:
-    """Minimise chi2 by Gauss-Newton steps on ``p``, in place, while they help; returns chi2 before the last step."""
-    best: float = _normal(hits, p, matrix, gradient)
-    for _ in range(_STEPS):
-        step[:] = gradient
-        if not _solve(matrix, step):
-            break
-        p += step
-        if np.dot(step, gradient) < 1e-2:  # twice the decrease of chi2 to come
-            break
-        chi2 = _normal(hits, p, matrix, gradient)
-        if not chi2 <= best:
-            p -= step
-            break
-        best = chi2
-    return best
+def _by_track(columns: Float, track: NDArray[np.int64], tracks: int) -> tuple[Float, NDArray[np.int64]]:
+    """The hits of tracks as rows sorted by track, shape (n, 6), and where each track begins, shape (tracks + 1,)."""
+    bounds = np.zeros(tracks + 2, np.int64)
+    for row in track:
+        if row >= 0:
+            bounds[row + 2] += 1
+    bounds = np.cumsum(bounds)
+    hits = np.empty((bounds[-1], 6))
+    for i in range(len(track)):
+        if track[i] >= 0:
+            k = bounds[track[i] + 1]
+            bounds[track[i] + 1] += 1
+            for c in range(6):
+                hits[k, c] = columns[i, c]
+    return hits, bounds[:-1]
 
 
 @njit(cache=True, nogil=True)
-def _fit_all(hits: Float, bounds: NDArray[np.int64]) -> Float:
+def _fit_all(hits: Float, bounds: NDArray[np.int64], scale: float) -> Float:
     """Perigee parameters d0, phi, kappa, z0, cot theta of each track, shape (tracks, 5).
 
     ``hits`` has the columns x, y, z and the errors along r-phi, r, z, sorted by track; track i holds the rows from
     ``bounds[i]`` to ``bounds[i + 1]``.
     """
     result = np.full((len(bounds) - 1, 5), np.nan)
-    p, step, matrix, gradient = np.zeros(5), np.zeros(5), np.zeros((5, 5)), np.zeros(5)
+    p, step, cov, arc = np.zeros(5), np.zeros(5), np.zeros((5, 5)), np.empty(len(hits))
     for i in range(len(result)):
         own = hits[bounds[i] : bounds[i + 1]]
         if len(own) < 3:
@@ -360,8 +377,16 @@ def _fit_all(hits: Float, bounds: NDArray[np.int64]) -> Float:
         p[0], p[1], p[2] = _circle(own)
         if not math.isfinite(p[2]):
             continue
-        _line(own, p)
-        best = _refine(own, p, step, matrix, gradient)
-        if math.isfinite(best):
-            result[i] = p
+        _line(own, arc, p)
+        for _ in range(_STEPS):
+            _filter(own, p, scale, step, cov)
+            if not math.isfinite(step.sum()):
+                break
+            done = True
+            for k in range(5):
+                p[k] += step[k]
+                done = done and step[k] * step[k] < 0.01 * cov[k, k]
+            if done:
+                break
+        result[i] = p
     return result

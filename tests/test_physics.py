@@ -138,6 +138,52 @@ def test_order_of_hits_does_not_matter() -> None:
         np.testing.assert_allclose(mixed[name], column, rtol=2e-5, atol=2e-5)
 
 
+def test_resolution_is_the_best_possible() -> None:
+    """The spread of the fits is that of the Cramer-Rao bound ``(J^T W J)^-1``, and their mean is unbiased."""
+    radii = np.array([32.0, 72, 116, 172, 260, 360, 500, 660, 820, 1020])
+    truth = np.array([0.3, 20.0, 0.4, 0.8, 1 / 3.0])
+
+    def measure(p: np.ndarray) -> np.ndarray:
+        helix = Helix(p[0], p[1], p[2], p[3], np.sign(p[4]), 1 / abs(p[4]))
+        x, y, z = helix.at(helix.arc_to_radius(radii))
+        return np.stack([np.arctan2(y, x), z])
+
+    mean, n, rng = measure(truth), 3000, RNG(7)
+    sigma, _, sigma_z = physics.hit_sigmas(radii, 0 * radii, mean[1])
+    small = 1e-5
+    jacobian = np.stack([(measure(truth + d) - measure(truth - d)) / (2 * small) for d in np.eye(5) * small])
+    jacobian[:, 0] *= radii
+    scaled = (jacobian / np.stack([sigma, sigma_z])).reshape(5, -1)
+    expected = np.sqrt(np.diag(np.linalg.inv(scaled @ scaled.T)))
+
+    phi = mean[0] + rng.normal(size=(n, 10)) * sigma / radii
+    z = mean[1] + rng.normal(size=(n, 10)) * sigma_z
+    track = np.repeat(np.arange(n), 10)
+    errors = {"sigma_rphi": np.tile(sigma, n), "sigma_r": np.zeros(10 * n), "sigma_z": np.tile(sigma_z, n)}
+    x, y = radii * np.cos(phi), radii * np.sin(phi)
+    fit = physics.fit_helices(x.ravel(), y.ravel(), z.ravel(), track, n, **errors, material=0.0)
+    found = np.stack([fit["d0"], fit["z0"], fit["phi"], fit["eta"], fit["charge"] / fit["pt"]])
+    pulls = (found.astype(float) - truth[:, None]) / expected[:, None]
+    np.testing.assert_allclose(pulls.std(axis=1), 1, atol=0.05)
+    np.testing.assert_allclose(pulls.mean(axis=1), 0, atol=0.08)
+
+
+def test_disks_measure_radius_badly() -> None:
+    """Forward strips: r is off by millimetres, yet the momentum is known, for the track's z fixes r."""
+    helix = helices(500, low=1.0, high=5.0, d0=0.01)
+    forward = Helix(helix.d0, helix.z0, helix.phi, np.full(500, 2.0), helix.charge, helix.pt)
+    z = np.array([600.0, 700, 820, 960, 1120, 1300, 1500, 1850, 2150, 2500, 2950])
+    x, y, z = forward.at((z[:, None] - forward.z0) / np.sinh(2.0))
+    r, rng = np.hypot(x, y), RNG(8)
+    sigma, sigma_r, _ = physics.hit_sigmas(x.ravel(), y.ravel(), z.ravel())
+    stretch = 1 + rng.normal(size=r.size) * sigma_r / r.ravel()
+    turn = np.exp(1j * rng.normal(size=r.size) * sigma / r.ravel())
+    moved = (x + 1j * y).ravel() * stretch * turn
+    fit = physics.fit_helices(moved.real, moved.imag, z.ravel(), np.tile(np.arange(500), len(r)), 500, material=0)
+    assert np.std(fit["pt"] / helix.pt - 1) < 0.03
+    assert np.std(fit["eta"] - 2) < 2e-3
+
+
 def test_tensors_are_welcome() -> None:
     x, y, z, track = (torch.tensor(c) for c in points(helices(10)))
     assert_same(physics.fit_helices(x, y, z, track, 10), helices(10))
