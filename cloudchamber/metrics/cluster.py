@@ -191,25 +191,35 @@ class _Entropies(NamedTuple):
 
     @classmethod
     def of(cls, classes: Ints, clusters: Ints, weight: Floats, event: Ints, events: int) -> _Entropies:
-        """The entropies of each event, shape ``(events,)``; no label is used in two events."""
-        _, c_first, c = np.unique(classes, return_index=True, return_inverse=True)
-        _, k_first, k = np.unique(clusters, return_index=True, return_inverse=True)
-        _, first, pair = np.unique(c * max(len(k_first), 1) + k, return_index=True, return_inverse=True)
-        a_c, a_k, a_ck = (sums(i, weight, len(at)) for i, at in ((c, c_first), (k, k_first), (pair, first)))
+        """The entropies of each event, shape ``(events,)``; no label is used in two events, every weight is above 0."""
+        c, k = _dense(classes), _dense(clusters)
+        _, first, pair = np.unique(c * (k.max(initial=0) + 1) + k, return_index=True, return_inverse=True)
+        a_c, a_k = (sums(label, weight, 0) for label in (c, k))
+        a_ck = sums(pair, weight, len(first))
 
         def mean(mass: Floats, share: Floats, of: Ints) -> Floats:
             """-sum mass log share / sum mass of each event."""
             return ratio(-sums(of, xlogy(mass, share), events), sums(of, mass, events), 0.0)
 
-        def whole(mass: Floats, of: Ints) -> Floats:
+        def whole(mass: Floats, label: Ints) -> Floats:
+            of = np.zeros(len(mass), dtype=np.int64)
+            of[label] = event
+            mass, of = mass[mass > 0], of[mass > 0]
             return mean(mass, mass / sums(of, mass, events)[of], of)  # of one label alone the share is exactly 1
 
         return cls(
-            whole(a_c, event[c_first]),
-            whole(a_k, event[k_first]),
+            whole(a_c, c),
+            whole(a_k, k),
             mean(a_ck, a_ck / a_k[k[first]], event[first]),
             mean(a_ck, a_ck / a_c[c[first]], event[first]),
         )
+
+
+def _dense(labels: Ints) -> Ints:
+    """The labels themselves if they can number an array of a few times their length, else renumbered."""
+    if labels.dtype.kind in "iu" and labels.size and labels.min() >= 0 and labels.max() < 8 * labels.size:
+        return labels.astype(np.int64, copy=False)
+    return np.unique(labels, return_inverse=True)[1]
 
 
 def _v_score(classes: Ints, clusters: Ints, weight: Floats, event: Ints, events: int, beta: float) -> VScore:
