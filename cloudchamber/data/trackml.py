@@ -63,7 +63,7 @@ def read(directory: str | Path, name: str) -> Event:
     if (path := _path(base, "truth") or _path(base, "derived")) is not None:
         truth, known = _truth(path, index, particles)
         point |= truth
-        objects = known | objects
+        objects |= {column: rows for column, rows in known.items() if column not in objects}
     if (path := _path(base, "cells")) is not None:
         cells = csvtable.read(path, _kinds(CELLS))
         row = index.rows(cells["hit_id"])
