@@ -1,0 +1,121 @@
+"""The ACTS peer: finds the tracks of a small simulated event, without truth."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from cloudchamber import physics
+from cloudchamber.data import detector
+from cloudchamber.errors import UserError
+from cloudchamber.event import Event
+from cloudchamber.metrics.match import Match, matched
+
+pytest.importorskip("acts")
+pytest.importorskip("pythia8mc")
+
+
+@pytest.fixture(scope="module")
+def ckf() -> ModuleType:
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    try:
+        from bench import ckf
+    finally:
+        del sys.path[0]
+    return ckf
+
+
+@pytest.fixture(scope="module")
+def event() -> Event:
+    from cloudchamber.data.collisions import CollisionsConfig, simulate
+
+    return next(iter(simulate(CollisionsConfig(pileup=0.0, noise=0.05), 1)))
+
+
+@pytest.fixture(scope="module")
+def hits(event: Event) -> Event:
+    """The event without truth."""
+    return Event(point={name: event.point[name] for name in ("id", "x", "y", "z", "volume", "layer", "module")})
+
+
+@pytest.fixture(scope="module")
+def result(ckf: ModuleType, hits: Event):  # type: ignore[no-untyped-def]
+    return ckf.Ckf("D")(hits)
+
+
+def test_rates(ckf: ModuleType, event: Event, result) -> None:  # type: ignore[no-untyped-def]
+    rates = ckf.score([result], [event], ckf.CONFIGS["D"])
+    assert rates["efficiency"] > 0.85
+    assert rates["fakes"] < 0.1
+    assert 0 < sum(result.cpu.values()) < result.cpu_total
+    assert list(result.seconds) == list(result.cpu) == list(ckf.STEPS)
+    assert result.peak_memory > 1e8
+
+
+def test_tracks_are_an_event(hits: Event, result) -> None:  # type: ignore[no-untyped-def]
+    tracks = result.tracks
+    assert torch.equal(tracks.point["id"], hits.point["id"])
+    owner = tracks.point["object"]
+    assert int(owner.min()) == -1
+    assert torch.equal(torch.bincount(owner[owner >= 0], minlength=tracks.rows("object")), tracks.object["hits"])
+    assert set(tracks.object) == {"charge", "pt", "eta", "phi", "d0", "z0", "hits"}
+
+
+def test_parameters_are_those_of_the_particles(event: Event, result) -> None:  # type: ignore[no-untyped-def]
+    """Signs and units agree with ``physics.perigee``, and the helix fit agrees with ACTS."""
+    match = Match.of(result.tracks, event)
+    good = matched(match) & (match.of_majority(event.object["hits"]) >= 7)
+    particles = [match.of_majority(event.object[name]) for name in ("vx", "vy", "vz", "px", "py", "pz", "charge")]
+    helix = physics.perigee(*particles)
+    points = (event.point[name] for name in ("x", "y", "z"))
+    fit = physics.fit_helices(*points, result.tracks.point["object"], len(good))
+    for found in ({name: column.numpy() for name, column in result.tracks.object.items()}, fit):
+        np.testing.assert_array_equal(found["charge"][good], helix.charge[good])
+        for name, tolerance in (("d0", 0.3), ("z0", 1.0), ("eta", 0.01), ("phi", 0.01)):
+            difference = (
+                physics.wrap(found[name] - getattr(helix, name))
+                if name == "phi"
+                else (found[name] - getattr(helix, name))
+            )
+            assert np.median(np.abs(difference[good])) < tolerance
+        assert np.median(np.abs(found["pt"] / helix.pt - 1)[good]) < 0.05
+
+
+def test_both_numberings_of_the_modules(ckf: ModuleType, hits: Event) -> None:
+    table = detector.load()
+    rows, local = ckf.geometry().local(hits)
+    renamed = hits.with_columns("point", module=torch.from_numpy(table.surface[rows]))
+    assert not torch.equal(renamed.point["module"], hits.point["module"])
+    again, same = ckf.geometry().local(renamed)
+    np.testing.assert_array_equal(again, rows)
+    np.testing.assert_array_equal(same, local)
+    assert np.abs(local[:, 2]).max() < 0.1
+    assert (np.abs(local[:, 0]) < table.half_u[rows] + 0.1).all()
+
+
+def test_errors(ckf: ModuleType, hits: Event) -> None:
+    with pytest.raises(UserError, match="expected one of C, D, E, F"):
+        ckf.Ckf("G")
+    with pytest.raises(UserError, match="off their modules"):
+        ckf.Ckf()(hits.with_columns("point", z=hits.point["z"] + 5, x=hits.point["x"] + 5))
+    with pytest.raises(UserError, match="the detector has no volume"):
+        ckf.Ckf()(hits.with_columns("point", volume=hits.point["volume"] + 1))
+
+
+def test_shared_hits_go_to_the_longer_track(ckf: ModuleType) -> None:
+    event = Event(point={"id": torch.arange(7)})
+    tracks = ckf._event(event, [[0, 1], [1, 2, 3], [3, 4, 5]], np.tile([0.1, 2, 0.3, np.pi / 2, -0.5, 0], (3, 1)))
+    assert tracks.point["object"].tolist() == [0, 1, 1, 1, 2, 2, -1]
+    assert tracks.object["hits"].tolist() == [1, 3, 2]
+    assert tracks.object["charge"].tolist() == [-1] * 3
+    assert tracks.object["pt"].tolist() == [2] * 3
+
+
+def test_no_hits(ckf: ModuleType, hits: Event) -> None:
+    empty = Event(point={name: column[:0] for name, column in hits.point.items()})
+    assert ckf.Ckf()(empty).tracks.rows("object") == 0
