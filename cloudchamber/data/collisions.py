@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloudchamber.data import detector
-from cloudchamber.data.digitize import Clusters, digitize, make_noise
+from cloudchamber.data.digitize import Clusters, digitize, noise
 from cloudchamber.data.weights import hit_weights
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event
@@ -29,6 +30,7 @@ ID_BITS = {"vertexPrimary": 11, "vertexSecondary": 12, "particle": 16, "generati
 _INSTALL = (
     "simulation needs pyacts (Linux, glibc >= 2.34) and pythia8mc: pip install 'cloudchamber[simulate]' ({error})"
 )
+_POSITION, _MOMENTUM = ("tx", "ty", "tz"), ("tpx", "tpy", "tpz")
 _TOP_PAIRS = ("Top:gg2ttbar = on", "Top:qqbar2ttbar = on")
 
 
@@ -67,8 +69,8 @@ def is_primary(particle_id: Tensor) -> Tensor:
     """Whether particles come from the generator and not from the detector, as bool of the same shape.
 
     ``particle_id``, the column ``object.id``, is ``primary vertex << 52 | secondary vertex << 40 | particle << 24 |
-    generation << 16 | sub-particle``, the layout of TrackML; generation is 0 for generated particles, counts up for what
-    the detector simulation makes of them.
+    generation << 16 | sub-particle``, the layout of TrackML; generation is 0 for generated particles and counts up
+    for what the detector simulation makes of them.
     """
     return (particle_id >> 16) & 0xFF == 0
 
@@ -143,17 +145,20 @@ class _Simulator:
         rng = np.random.default_rng([self.config.seed, number])
         hits, particles = self.transport.run(self._generate(rng), number)
         rows = self.detector.surface_rows(hits["volume"], hits["layer"], hits["surface"])
-        position = np.stack([hits[name] for name in ("tx", "ty", "tz")], axis=1)
-        momentum = np.stack([hits[name] for name in ("tpx", "tpy", "tpz")], axis=1)
+        position, momentum = (np.stack([hits[name] for name in names], axis=1) for names in (_POSITION, _MOMENTUM))
         fraction = self.config.noise
-        clusters = digitize(self.detector, rows, position, momentum, rng)
-        noise_rows, noise = make_noise(self.detector, rng.poisson(len(rows) * fraction / (1 - fraction)), rng)
+        more = noise(self.detector, rng.poisson(len(rows) * fraction / (1 - fraction)), rng)
+        rows, position, direction = (
+            np.concatenate(pair) for pair in zip((rows, position, momentum), more, strict=True)
+        )
+        clusters = digitize(self.detector, rows, position, direction, rng)
         pt = np.hypot(particles["px"], particles["py"])
-        truth = {name: hits[name] for name in ("object", "tx", "ty", "tz", "tpx", "tpy", "tpz")}
-        truth["weight"] = hit_weights(hits["object"], pt, order=hits["time"])
-        truth = _with_noise(truth, noise.position)
+        owner, momentum = (_extend(column, len(rows), fill) for column, fill in ((hits["object"], -1), (momentum, 0)))
+        truth = {"object": owner, "weight": hit_weights(owner, pt, order=_extend(hits["time"], len(rows), 0))}
+        truth |= {name: position[:, axis].astype(np.float32) for axis, name in enumerate(_POSITION)}
+        truth |= {name: momentum[:, axis].astype(np.float32) for axis, name in enumerate(_MOMENTUM)}
         particles["hits"] = np.bincount(hits["object"], minlength=len(pt))
-        point, cell = _readout(self.detector, np.concatenate([rows, noise_rows]), clusters + noise, truth, rng)
+        point, cell = _readout(self.detector, rows, clusters, truth, rng)
         return {"point": point, "object": particles, "cell": cell, "scene": {"id": np.array([number])}}
 
     def _generate(self, rng: np.random.Generator) -> Table:
@@ -298,14 +303,14 @@ class _Transport:
         for algorithm in self.algorithms:
             algorithm.internalExecute(context)
         hit, particle = _columns(self.hit_table(board)), _columns(self.particle_table(board))
-        codes = [[getattr(p.particleId, name) for name in ID_BITS] for p in self.particles(board)]
+        code = attrgetter(*ID_BITS)
+        codes = [code(p.particleId) for p in self.particles(board)]
         charged = particle["charge"] != 0
         table = {name: particle[name][charged] for name in ("vx", "vy", "vz", "px", "py", "pz", "charge")}
         table = {"id": _pack(np.array(codes).reshape(-1, len(ID_BITS)))[charged]} | table
         table["pdg"] = particle["pdg_id"][charged].astype(np.int64)
-        momentum = np.array([(p[0], p[1], p[2]) for p in (h.momentum4Before for h in self.hits(board))]).reshape(-1, 3)
-        hits = {name: hit[f"true_{name[1]}"] for name in ("tx", "ty", "tz")}
-        hits |= {name: momentum[:, axis].astype(np.float32) for axis, name in enumerate(("tpx", "tpy", "tpz"))}
+        momentum = np.array([(p[0], p[1], p[2]) for h in self.hits(board) for p in (h.momentum4Before,)]).reshape(-1, 3)
+        hits = {name: hit[f"true_{name[1]}"] for name in _POSITION} | dict(zip(_MOMENTUM, momentum.T, strict=True))
         hits |= {name: hit[f"{name}_id"].astype(np.int64) for name in ("volume", "layer", "surface")}
         hits["object"] = (np.cumsum(charged) - 1)[hit["particle_id"].astype(np.int64)]
         hits["time"] = hit["time"]
@@ -345,14 +350,9 @@ def _pack(codes: Array) -> Array:
     return packed
 
 
-def _with_noise(truth: Table, position: Array) -> Table:
-    """Noise appended to the truth of the hits: no particle, no momentum, no weight, true where it is measured."""
-    fill: Table = {"object": np.full(len(position), -1)}
-    fill |= {name: position[:, axis] for axis, name in enumerate(("tx", "ty", "tz"))}
-    return {
-        name: np.concatenate([column, fill.get(name, np.zeros(len(position))).astype(column.dtype)])
-        for name, column in truth.items()
-    }
+def _extend(column: Array, rows: int, fill: float) -> Array:
+    """A column with rows of ``fill`` (noise) added up to ``rows``."""
+    return np.concatenate([column, np.full((rows - len(column), *column.shape[1:]), fill, column.dtype)])
 
 
 def _readout(

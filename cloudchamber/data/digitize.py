@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -13,22 +15,52 @@ from cloudchamber.data.detector import Detector
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-#: Relative Gaussian spread of the charge of a cell, as in the digitization that ACTS configures for this detector.
-CHARGE_SPREAD = 0.01
-#: Noise hits per area, relative to the pixels.
-NOISE_DENSITY = {7: 1.0, 8: 1.0, 9: 1.0, 12: 0.25, 13: 0.25, 14: 0.25, 16: 0.12, 17: 0.12, 18: 0.12}
-#: Mean charge of a noise cell, as mm of path.
-NOISE_CHARGE = 0.1
+
+@dataclass(frozen=True, kw_only=True)
+class Sensor:
+    """How the modules of a volume answer to a charged particle.
+
+    ``depth``: mm of sensor between the two faces; ``drift``: tangent of the Lorentz angle, by which charges drift along
+    u on their way to the read-out; ``binary``: a cell tells only that it was hit, its value is 1; otherwise it is the
+    length of the path in the cell, in mm, smeared by a Gaussian of relative width ``spread``; ``noise``: noise hits per
+    area, relative to the pixels.
+    """
+
+    depth: float
+    drift: float = 0.0
+    binary: bool = False
+    spread: float = 0.1
+    noise: float = 1.0
+
+
+#: The sensors of the TrackML events, as their cells show: the end caps are twice as deep as the thickness in the module
+#: table, strips are binary, charges drift where the field lies in the sensor's plane, noise is uniform in a volume.
+SENSORS: Mapping[int, Sensor] = {
+    7: Sensor(depth=0.30),
+    8: Sensor(depth=0.15, drift=0.12),
+    9: Sensor(depth=0.30),
+    12: Sensor(depth=0.50, binary=True, noise=0.17),
+    13: Sensor(depth=0.25, drift=0.12, binary=True, noise=0.24),
+    14: Sensor(depth=0.50, binary=True, noise=0.17),
+    16: Sensor(depth=0.70, binary=True, noise=0.085),
+    17: Sensor(depth=0.35, drift=0.08, binary=True, noise=0.26),
+    18: Sensor(depth=0.70, binary=True, noise=0.085),
+}
+
+#: Smallest |cosine| to the normal of the directions of noise.
+NOISE_FLATTEST = 0.1
 #: Smallest |cosine| to the normal that is told apart from a path within the sensor's plane.
 _GRAZING = 1e-6
+#: How far (mm) beyond the edge of its module a hit may lie: rounding, no more.
+_EDGE = 1e-3
 
 
 @dataclass(frozen=True)
 class Clusters:
     """The cells of every hit, one hit after the other, and the measured positions.
 
-    ``point``, ``u``, ``v``, ``value`` (cells,): row of the hit, channel numbers, charge as the length of path in the
-    cell in mm. ``position`` (hits, 3): the centroid in global coordinates, mm.
+    ``point``, ``u``, ``v``, ``value`` (cells,): row of the hit, channel numbers, signal. ``position`` (hits, 3): the
+    centroid in global coordinates, mm.
     """
 
     point: Ints
@@ -37,121 +69,145 @@ class Clusters:
     value: Floats
     position: Floats
 
-    def __add__(self, other: Clusters) -> Clusters:
-        """Both, the hits of ``other`` after ours."""
-        point = np.concatenate([self.point, other.point + len(self.position)])
-        names = ("u", "v", "value", "position")
-        return Clusters(point, *(np.concatenate([getattr(self, name), getattr(other, name)]) for name in names))
 
-
-def digitize(detector: Detector, rows: Ints, position: Floats, direction: Floats, rng: np.random.Generator) -> Clusters:
+def digitize(
+    detector: Detector,
+    rows: Ints,
+    position: Floats,
+    direction: Floats,
+    rng: np.random.Generator,
+    sensors: Mapping[int, Sensor] = SENSORS,
+) -> Clusters:
     """Follow the straight path of each particle through the sensor and share its length among the channels.
 
     The path is centred on ``position`` (hits, 3), mm, points along ``direction`` (hits, 3), any length, reaches from
-    -thickness/2 to +thickness/2 and ends at the edge of the module in ``rows`` (hits,). A cell gets the length in it,
-    times a Gaussian of mean 1 and spread ``CHARGE_SPREAD``; the measured position is the charge-weighted mean of the
-    cells' centres. Hits are digitized one by one: cells charged by two hits are not merged. As in ACTS's geometric
-    digitization (Ai et al., "A Common Tracking Software Project", arXiv:2106.13593), without drift.
+    -depth/2 to +depth/2 and ends at the edge of the module in ``rows`` (hits,). The measured position is the mean of
+    the cells' centres, weighted by their values; drift is counted from the middle of the sensor and leaves it unbiased.
+    Hits are digitized one by one: cells charged by two hits are not merged. As ACTS's geometric digitization (Ai et
+    al., "A Common Tracking Software Project", arXiv:2106.13593).
 
     Raises ``ValueError`` when a hit lies off its module.
     """
+    depth, drift, binary, spread = (_of_hit(detector, rows, sensors, n) for n in ("depth", "drift", "binary", "spread"))
     local, along = detector.to_local(rows, position), detector.turn_local(rows, direction)
-    start, stop = _path(detector, rows, local, along)
-    size = np.stack([detector.pitch_u[rows], detector.pitch_v[rows]], axis=1)
-    corner = -np.stack([detector.half_u[rows], detector.half_v[rows]], axis=1)
-    bins = np.ceil(-2 * corner / size - 1e-4).astype(np.int64)
-    room = (
-        np.abs(np.diff(np.floor(np.stack([start, stop])[..., :2] / size), axis=0)[0]).sum(axis=1).astype(np.int64) + 3
-    )
-    point, channel, length = _walk(start - _pad(corner), stop - _pad(corner), size, bins, room)
-    value = length * np.maximum(rng.normal(1.0, CHARGE_SPREAD, len(length)), 0.0)
-    centre = corner[point] + (channel + 0.5) * size[point]
+    normal = np.where(along[:, 2] < 0, -1.0, 1.0) * np.maximum(np.abs(along[:, 2]), _GRAZING)
+    step = along * (depth / normal)[:, None]
+    length = np.linalg.norm(step, axis=1)
+    step[:, 0] -= drift * depth
+    low, high = _cut(detector, rows, local, step)
+    start, stop = local[:, :2] + low[:, None] * step[:, :2], local[:, :2] + high[:, None] * step[:, :2]
+    corner, pitch, channels = _grid(detector, rows)
+    most = np.abs(np.floor(stop / pitch) - np.floor(start / pitch)).sum(axis=1).astype(np.int64) + 3
+    point, channel, share = _walk(start - corner, stop - corner, pitch, channels, most)
+    smear = np.maximum(rng.normal(1.0, spread[point]), 0.0)
+    value = np.where(binary[point], 1.0, share * (length * (high - low))[point] * smear)
+    centre = corner[point] + (channel + 0.5) * pitch[point]
     charge = np.bincount(point, value, minlength=len(rows))
     mean = [np.bincount(point, value * centre[:, axis], minlength=len(rows)) / charge for axis in (0, 1)]
     measured = detector.to_global(rows, np.stack([*mean, np.zeros(len(rows))], axis=1))
     return Clusters(point, channel[:, 0], channel[:, 1], value, measured)
 
 
-def make_noise(detector: Detector, hits: int, rng: np.random.Generator) -> tuple[Ints, Clusters]:
-    """Noise: ``hits`` single cells, uniform over the area of the modules times ``NOISE_DENSITY``.
+def noise(
+    detector: Detector, hits: int, rng: np.random.Generator, sensors: Mapping[int, Sensor] = SENSORS
+) -> tuple[Ints, Floats, Floats]:
+    """Noise as tracks of one hit: the row of the module (hits,), position (hits, 3) in mm and direction (hits, 3).
 
-    The charge falls exponentially with mean ``NOISE_CHARGE``. Returns the row of each hit's module, and the clusters.
+    Uniform over the area of a volume's modules times its ``noise``. The direction is that from the origin, its polar
+    and its azimuthal angle changed by up to 45 degrees, and no flatter than ``NOISE_FLATTEST``: as in TrackML's events.
     """
     area = (detector.half_u_min + detector.half_u_max) * detector.half_v * 2
-    share = np.cumsum(area * np.array([NOISE_DENSITY[volume] for volume in detector.volume.tolist()]))
+    share = np.cumsum(area * np.array([sensors[volume].noise for volume in detector.volume.tolist()]))
     rows = np.searchsorted(share, rng.random(hits) * share[-1], side="right")
-    half_v, low, high = detector.half_v[rows], detector.half_u_min[rows], detector.half_u_max[rows]
-    # Along v the width of a trapezoid rises from low to high: draw from that line, then u uniformly across.
-    mean, tilt, fair = (low + high) / 2, (high - low) / 2, 2 * rng.random(hits) - 1
-    # Solve (mean * t + tilt * (t^2 - 1) / 2) / mean = fair for t = v / half_v, in the form that is exact at tilt = 0.
-    c = tilt / 2 + mean * fair
-    t = 2 * c / (mean + np.sqrt(mean**2 + 2 * tilt * c))
-    v = t * half_v
-    u = (2 * rng.random(hits) - 1) * (mean + tilt * t)
+    low, high, half_v = detector.half_u_min[rows], detector.half_u_max[rows], detector.half_v[rows]
+    u, v = (2 * rng.random(hits) - 1) * (low + high) / 2, 2 * rng.random(hits) - 1
+    # A rectangle of the mean width: turn what sticks out of the trapezoid's narrow end into what its wide end lacks.
+    inside = np.abs(u) <= (low + high + v * (high - low)) / 2
+    v = np.where(inside, v, -v)
+    u = np.where(inside, u, np.sign(u) * (low + high) - u)
+    position = detector.to_global(rows, np.stack([u, v * half_v, np.zeros(hits)], axis=1))
+    direction = np.zeros((hits, 3))
+    todo = np.arange(hits)
+    while len(todo):
+        direction[todo] = _turned(position[todo], (rng.random((2, len(todo))) - 0.5) * np.pi / 2)
+        todo = todo[np.abs(detector.turn_local(rows[todo], direction[todo])[:, 2]) < NOISE_FLATTEST]
+    return rows, position, direction
+
+
+def _turned(position: Floats, angles: Floats) -> Floats:
+    """Unit vectors (hits, 3) towards ``position``, polar and azimuthal angle (2, hits) changed by ``angles`` (rad)."""
+    polar = angles[0] + np.arctan2(np.hypot(position[:, 0], position[:, 1]), position[:, 2])
+    azimuth = angles[1] + np.arctan2(position[:, 1], position[:, 0])
+    return np.stack([np.sin(polar) * np.cos(azimuth), np.sin(polar) * np.sin(azimuth), np.cos(polar)], axis=1)
+
+
+def _of_hit(detector: Detector, rows: Ints, sensors: Mapping[int, Sensor], name: str) -> NDArray[Any]:
+    """A property of each hit's sensor, shape (hits,)."""
+    volumes, which = np.unique(detector.volume[rows], return_inverse=True)
+    return np.array([getattr(sensors[volume], name) for volume in volumes.tolist()])[which]
+
+
+def _grid(detector: Detector, rows: Ints) -> tuple[Floats, Floats, Ints]:
+    """The corner of channel (0, 0) and the pitch, both mm, and the number of channels along u and v: all (hits, 2)."""
+    corner = -np.stack([detector.half_u[rows], detector.half_v[rows]], axis=1)
     pitch = np.stack([detector.pitch_u[rows], detector.pitch_v[rows]], axis=1)
-    corner = -np.stack([detector.half_u[rows], half_v], axis=1)
-    channel = ((np.stack([u, v], axis=1) - corner) // pitch).astype(np.int64)
-    local = np.pad(corner + (channel + 0.5) * pitch, ((0, 0), (0, 1)))
-    value = rng.exponential(NOISE_CHARGE, hits)
-    return rows, Clusters(np.arange(hits), channel[:, 0], channel[:, 1], value, detector.to_global(rows, local))
+    return corner, pitch, np.ceil(-2 * corner / pitch - 1e-4).astype(np.int64)
 
 
-def _pad(corner: Floats) -> Floats:
-    return np.pad(corner, ((0, 0), (0, 1)))
-
-
-def _path(detector: Detector, rows: Ints, local: Floats, along: Floats) -> tuple[Floats, Floats]:
-    """Where the path enters and leaves the sensor, local (hits, 3), cut at the edges of the module."""
-    normal = np.where(along[:, 2] < 0, -1.0, 1.0) * np.maximum(np.abs(along[:, 2]), _GRAZING)
-    step = along / normal[:, None] * detector.thickness[rows, None]
+def _cut(detector: Detector, rows: Ints, middle: Floats, step: Floats) -> tuple[Floats, Floats]:
+    """Where the path ``middle + t step`` begins and ends in the module: t from -1/2 to 1/2 at most, (hits,) each."""
     low, high = np.full(len(rows), -0.5), np.full(len(rows), 0.5)
     half_v = detector.half_v[rows]
     slope = (detector.half_u_max[rows] - detector.half_u_min[rows]) / (2 * half_v)
-    middle = (detector.half_u_max[rows] + detector.half_u_min[rows]) / 2
-    # The module is where a*u + b*v <= c for each edge: the two slanted sides, then bottom and top.
-    edges = ((1.0, -slope, middle), (-1.0, -slope, middle), (0.0, 1.0, half_v), (0.0, -1.0, half_v))
-    for a, b, c in edges:
-        room = c - a * local[:, 0] - b * local[:, 1]
+    half_u = (detector.half_u_max[rows] + detector.half_u_min[rows]) / 2
+    # The module is where a*u + b*v <= c for each edge: the two slanted sides, then top and bottom.
+    for a, b, c in ((1.0, -slope, half_u), (-1.0, -slope, half_u), (0.0, 1.0, half_v), (0.0, -1.0, half_v)):
+        room = c - a * middle[:, 0] - b * middle[:, 1]
         rate = a * step[:, 0] + b * step[:, 1]
-        if (room < -1e-3).any():
+        if (room < -_EDGE).any():
             raise ValueError(f"digitize: hit {int(np.argmin(room))} lies {-room.min():.3g} mm outside its module")
         reach = np.maximum(room, 0.0) / np.where(rate == 0, 1.0, np.abs(rate))
         high = np.where(rate > 0, np.minimum(high, reach), high)
         low = np.where(rate < 0, np.maximum(low, -reach), low)
-    return local + low[:, None] * step, local + high[:, None] * step
+    return low, high
 
 
 @njit(cache=True)
-def _walk(start: Floats, stop: Floats, size: Floats, bins: Ints, room: Ints) -> tuple[Ints, Ints, Floats]:
-    """The cells between ``start`` and ``stop`` (hits, 3), mm from the corner: hit, channel (cells, 2), length in mm."""
-    total = room.sum()
+def _walk(start: Floats, stop: Floats, pitch: Floats, channels: Ints, most: Ints) -> tuple[Ints, Ints, Floats]:
+    """The cells from ``start`` to ``stop`` (hits, 2), mm from the corner: hit, channel (cells, 2), share of the way.
+
+    ``most`` (hits,) is an upper bound on the number of cells. After J. Amanatides and A. Woo, "A Fast Voxel Traversal
+    Algorithm for Ray Tracing", Eurographics 1987.
+    """
+    total = most.sum()
     point = np.empty(total, np.int64)
     channel = np.empty((total, 2), np.int64)
-    value = np.empty(total, np.float64)
+    share = np.empty(total, np.float64)
     cells = 0
+    cell = np.zeros(2, np.int64)
+    ahead = np.zeros(2)  # the share of the way at which the next channel begins, along u and along v
+    stride = np.zeros(2)  # and the share that crossing a channel takes
     for i in range(len(start)):
-        delta = stop[i] - start[i]
-        length = max(np.sqrt((delta**2).sum()), 1e-9)  # cut off altogether at a corner: still one cell
-        cell = np.zeros(2, np.int64)
-        ahead = np.full(2, np.inf)  # fraction of the path at which the next channel begins, along u and along v
-        stride = np.full(2, np.inf)
         for axis in range(2):
-            cell[axis] = min(max(int(np.floor(start[i, axis] / size[i, axis])), 0), bins[i, axis] - 1)
-            if delta[axis] != 0.0:
-                stride[axis] = size[i, axis] / abs(delta[axis])
-                border = (cell[axis] + (delta[axis] > 0)) * size[i, axis]
-                ahead[axis] = max((border - start[i, axis]) / delta[axis], 0.0)
+            delta = stop[i, axis] - start[i, axis]
+            cell[axis] = min(max(int(np.floor(start[i, axis] / pitch[i, axis])), 0), channels[i, axis] - 1)
+            ahead[axis], stride[axis] = np.inf, np.inf
+            if delta != 0.0:
+                stride[axis] = pitch[i, axis] / abs(delta)
+                border = (cell[axis] + (delta > 0)) * pitch[i, axis]
+                ahead[axis] = max((border - start[i, axis]) / delta, 0.0)
         done = 0.0
         while done < 1.0:
             axis = 0 if ahead[0] < ahead[1] else 1
             until = min(ahead[axis], 1.0)
+            inward = cell[axis] + 1 < channels[i, axis] if stop[i, axis] > start[i, axis] else cell[axis] > 0
+            if not inward:
+                until = 1.0  # the edge of the module, but for rounding
             if until > done:
-                point[cells], value[cells] = i, (until - done) * length
+                point[cells], share[cells] = i, until - done
                 channel[cells, 0], channel[cells, 1] = cell[0], cell[1]
                 cells += 1
             done = until
             ahead[axis] += stride[axis]
-            cell[axis] += 1 if delta[axis] > 0 else -1
-            if cell[axis] < 0 or cell[axis] >= bins[i, axis]:
-                break
-    return point[:cells], channel[:cells], value[:cells]
+            cell[axis] += 1 if stop[i, axis] > start[i, axis] else -1
+    return point[:cells], channel[:cells], share[:cells]
