@@ -1,0 +1,116 @@
+"""Checkpoints: weights, the resolved Run and the version in one safetensors file; nothing is unpickled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from cloudchamber.config import Run, parse, with_graph
+from cloudchamber.data.store import atomic
+from cloudchamber.errors import UserError
+from cloudchamber.tasks import GRAPHS, TASKS, Proposal, ProposalConfig, Task
+
+FORMAT = "cloudchamber checkpoint 1"
+
+
+def save(path: str | Path, tensors: Mapping[str, Tensor], run: Run, **extra: Any) -> None:
+    """Write tensors, the Run and extra JSON values to one file, atomically."""
+    metadata = {
+        "format": FORMAT,
+        "version": version("cloudchamber"),
+        "run": json.dumps(run.to_dict()),
+        "extra": json.dumps(extra),
+    }
+    with atomic(path) as temporary:
+        # Names shared in memory are stored once each: safetensors refuses aliases.
+        save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, temporary, metadata)
+
+
+def read(path: str | Path) -> tuple[dict[str, Tensor], Run, dict[str, Any]]:
+    """Tensors, Run and extra values of a checkpoint.
+
+    Raises ``UserError`` when the file is missing, corrupt or no checkpoint of this program.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise UserError(f"{path}: not a cloudchamber checkpoint: expected format {FORMAT!r} in its header")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
+        raw, extra = json.loads(metadata["run"]), json.loads(metadata["extra"])
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise UserError(f"{path}: corrupt checkpoint: {str(error).splitlines()[0]}") from None
+    return tensors, parse(raw, str(path)), extra
+
+
+def part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors called ``name/...``, without that prefix: ``weights``, or ``optimizer`` of a checkpoint to resume."""
+    return {key.removeprefix(f"{name}/"): tensor for key, tensor in tensors.items() if key.startswith(f"{name}/")}
+
+
+def resolve(run: Run) -> Run:
+    """The run with the runs of the checkpoints that it starts from written into it."""
+    if isinstance(run.graph, ProposalConfig) and run.graph.run is None:
+        if not run.graph.weights:
+            raise UserError("graph.weights: a graph of kind 'task' needs the checkpoint of a trained task")
+        return with_graph(run, run=read(run.graph.weights)[1].to_dict())
+    return run
+
+
+def build(run: Run) -> Task:
+    """The task of a resolved run, untrained."""
+    if isinstance(run.graph, ProposalConfig):
+        graph: Any = Proposal(build(parse(cast(dict[str, Any], run.graph.run), "graph.run")))
+    else:
+        graph = GRAPHS[run.graph.kind][1](run.graph)
+    return cast(Task, TASKS[run.task.kind][1](run.task, graph, run.model))
+
+
+def start(run: Run) -> tuple[Run, Task]:
+    """A resolved run and its task ready for training: new weights by the seed, earlier stages with their trained ones."""
+    resolved = resolve(run)
+    torch.manual_seed(run.train.seed)
+    task = build(resolved)
+    if isinstance(run.graph, ProposalConfig) and run.graph.weights:
+        fill(cast(Proposal, task.graph).task, part(read(run.graph.weights)[0], "weights"), run.graph.weights)
+    return resolved, task
+
+
+def fill(task: Task, tensors: Mapping[str, Tensor], where: str | Path) -> None:
+    """Put weights into a task. Raises ``UserError`` naming the first that is missing, left over or of another shape."""
+    own = task.state_dict()
+    for name in sorted(own.keys() ^ tensors.keys()):
+        fault = "lacks" if name in own else "has an unexpected"
+        raise UserError(f"{where}: {fault} tensor {name!r}: a checkpoint of another configuration")
+    for name, tensor in tensors.items():
+        if own[name].shape != tensor.shape:
+            _resize(task, name, own[name], tensor, where)
+    task.load_state_dict(dict(tensors))
+
+
+def _resize(task: Task, name: str, own: Tensor, tensor: Tensor, where: str | Path) -> None:
+    """Buffers take the size that the data gave them (windows); parameters have the size of the configuration."""
+    module, _, key = name.rpartition(".")
+    owner = task.get_submodule(module)
+    if key not in dict(owner.named_buffers(recurse=False)):
+        raise UserError(f"{where}: {name}: expected shape {tuple(own.shape)}, found {tuple(tensor.shape)}")
+    setattr(owner, key, torch.empty_like(tensor))
+
+
+def load(path: str | Path) -> tuple[Task, Run]:
+    """A trained task, in evaluation mode, and its run. Raises ``UserError`` for a file that is no such checkpoint."""
+    tensors, run, _ = read(path)
+    task = build(run)
+    fill(task, part(tensors, "weights"), path)
+    return task.eval(), run

@@ -1,0 +1,91 @@
+"""From scored edges to objects: connected components, and the walk-through that splits merged ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from cloudchamber.ops import connected_components, group
+
+Array = NDArray[Any]
+
+
+def components(sender: Array, receiver: Array, points: int, *, min_points: int = 3) -> Array:
+    """Connected components of at least ``min_points`` points, numbered 0, 1, ...: object per point ``(points,)``, or -1."""
+    _, label = connected_components(sender, receiver, points)
+    return _renumber(label, min_points)
+
+
+def _renumber(label: Array, min_points: int) -> Array:
+    """Number labels of at least ``min_points`` points consecutively; others, and -1, become -1."""
+    size = np.bincount(label + 1)
+    kept = size >= min_points
+    kept[0] = False
+    number = np.where(kept, np.cumsum(kept) - 1, -1)
+    return np.asarray(number[label + 1])
+
+
+@numba.njit(cache=True)
+def _extend(
+    sender: Array, gain: Array, offset: Array, incoming: Array, by_distance: Array, used: Array
+) -> tuple[Array, Array]:
+    """Gain of the best path that ends in each free point, and the point before it on that path, -1 at its start."""
+    best, before = np.zeros(len(used)), np.full(len(used), -1, np.int64)
+    for point in by_distance:
+        if used[point]:
+            continue
+        for edge in incoming[offset[point] : offset[point + 1]]:
+            start = sender[edge]
+            if not used[start] and best[start] + gain[edge] > best[point]:
+                best[point], before[point] = best[start] + gain[edge], start
+    return best, before
+
+
+@numba.njit(cache=True)
+def _take(best: Array, before: Array, label: Array, first: int, min_points: int) -> int:
+    """Take paths, best first, that meet no point taken earlier; returns the next free label."""
+    path = np.empty(len(label), np.int64)
+    for end in np.argsort(-best, kind="mergesort"):
+        if best[end] <= 0:
+            break
+        point, length = end, 0
+        while point >= 0 and label[point] < 0:
+            path[length] = point
+            length += 1
+            point = before[point]
+        if point < 0 and length >= min_points:
+            label[path[:length]] = first
+            first += 1
+    return first
+
+
+def walk(
+    sender: Array,
+    receiver: Array,
+    gain: Array,
+    distance: Array,
+    *,
+    min_points: int = 3,
+    rounds: int = 8,
+) -> Array:
+    """Split a directed graph into paths of the largest total gain: object per point, shape ``(points,)``, or -1.
+
+    ``gain`` (edges,) is the log-likelihood ratio of an edge against a threshold, so that the best path through a
+    component is its most likely track; ``distance`` (points,) grows along every edge. The longest-path recursion of the
+    walk-through of Exa.TrkX (arXiv:2103.06995) runs over all components at once; the best paths are taken, their points
+    removed, and the rest is walked again, at most ``rounds`` times. Linear in points and edges but for one sort.
+    """
+    offset, incoming = group(receiver, len(distance))
+    by_distance = np.argsort(distance, kind="stable")
+    label = np.full(len(distance), -1, np.int64)
+    first = 0
+    for _ in range(rounds):
+        best, before = _extend(sender, gain, offset, incoming, by_distance, label >= 0)
+        taken = _take(best, before, label, first, min_points)
+        if taken == first:
+            break
+        first = taken
+    return label

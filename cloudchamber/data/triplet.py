@@ -1,0 +1,111 @@
+"""Which pairs of hits continue into a third one: the helix hypothesis tested on every triplet of a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from cloudchamber.ops import group
+from cloudchamber.physics import SPEED_OF_LIGHT
+
+Array = NDArray[Any]
+
+#: Of the best continuation inwards (``_in``) and outwards (``_out``) of an edge: cost, signed curvature (1/mm), impact
+#: parameter (mm), and how many continuations are straight within three standard deviations.
+TRIPLET_COLUMNS = tuple(f"{name}_{way}" for name in ("cost", "curvature", "impact", "ways") for way in ("in", "out"))
+
+CURVATURE_GEV_MM = SPEED_OF_LIGHT * 2e-3  # pT (GeV) times curvature (1/mm) in the 2 T of the TrackML detector
+NO_TRIPLET = np.float32(100.0)
+RADIATION_LENGTHS = 0.03  # of one layer of the TrackML detector, about
+IMPACT_RESOLUTION = 0.3  # mm, of a stiff triplet near the beam line
+IMPACT_COST = 6.0  # a displaced track costs at most this much: it is doubted, not excluded
+PT_MIN = 0.08  # GeV
+
+
+@numba.njit(cache=True, fastmath=True, inline="always")
+def _impact(x: float, y: float, acx: float, acy: float, ac: float, curvature: float) -> float:
+    """Distance (mm) from the beam line of the circle through a=(x, y) and c=a+(acx, acy) with a signed curvature."""
+    radius = 1 / max(abs(curvature), 1e-7)
+    rise = np.sqrt(max(radius * radius - 0.25 * ac * ac, 0.0))
+    side = 1.0 if curvature > 0 else -1.0
+    centre_x = x + 0.5 * acx - side * rise * acy / ac
+    centre_y = y + 0.5 * acy + side * rise * acx / ac
+    return float(abs(np.sqrt(centre_x * centre_x + centre_y * centre_y) - radius))
+
+
+@numba.njit(cache=True, fastmath=True, inline="always")
+def _judge(a: int, b: int, c: int, x: Array, y: Array, z: Array, sigma: Array) -> Any:
+    """Cost, curvature, impact parameter and straightness of the helix through hits a, b, c (in this order).
+
+    The straightness is the squared distance of b from the line a-c in the (arc length, z) plane, in units of the
+    variance from the hit resolutions and from multiple scattering in b at the momentum that the circle gives.
+    """
+    abx, aby, abz = x[b] - x[a], y[b] - y[a], z[b] - z[a]
+    bcx, bcy, bcz = x[c] - x[b], y[c] - y[b], z[c] - z[b]
+    acx, acy = x[c] - x[a], y[c] - y[a]
+    ab, bc, ac = np.sqrt(abx * abx + aby * aby), np.sqrt(bcx * bcx + bcy * bcy), np.sqrt(acx * acx + acy * acy)
+    if ab < 1e-6 or bc < 1e-6 or ac < 1e-6:
+        return np.inf, 0.0, 0.0, np.inf
+    curvature = 2 * (abx * bcy - aby * bcx) / (ab * bc * ac)
+    blur = 2 * (sigma[b, 0] + (bc * sigma[a, 0] + ab * sigma[c, 0]) / ac) / (ab * bc)
+    least = abs(curvature) - 3 * blur
+    if least > CURVATURE_GEV_MM / PT_MIN:
+        return np.inf, 0.0, 0.0, np.inf
+    half1, half2 = min(0.5 * ab * abs(curvature), 1.0), min(0.5 * bc * abs(curvature), 1.0)
+    s1, s2 = ab * (1 + half1 * half1 / 6), bc * (1 + half2 * half2 / 6)
+    length = np.sqrt((s1 + s2) ** 2 + (abz + bcz) ** 2)
+    sine, cosine = (s1 + s2) / length, (abz + bcz) / length
+    near, far = s2 / (s1 + s2), s1 / (s1 + s2)
+    variance = (sigma[b, 1] * sine) ** 2 + (sigma[b, 2] * cosine) ** 2
+    variance += near * near * ((sigma[a, 1] * sine) ** 2 + (sigma[a, 2] * cosine) ** 2)
+    variance += far * far * ((sigma[c, 1] * sine) ** 2 + (sigma[c, 2] * cosine) ** 2)
+    pt = min(max(CURVATURE_GEV_MM / max(abs(curvature), 1e-9), 0.05), 20.0)
+    if least <= 0:
+        pt = max(pt, 0.3)
+    angle = 0.0136 * max(sine, 1e-3) / pt * np.sqrt(RADIATION_LENGTHS)
+    variance += (angle * far * s2 / max(sine, 1e-3)) ** 2
+    straight = (abz * sine - s1 * cosine) ** 2 / variance
+    impact = _impact(x[a], y[a], acx, acy, ac, curvature)
+    inner = np.sqrt(x[a] * x[a] + y[a] * y[a])
+    blur_impact = IMPACT_RESOLUTION + inner * (0.5 * blur * np.sqrt(x[b] * x[b] + y[b] * y[b]) + angle)
+    return straight + min((impact / blur_impact) ** 2, IMPACT_COST), curvature, impact, straight
+
+
+@numba.njit(cache=True, fastmath=True, parallel=True)
+def _best(
+    x: Array, y: Array, z: Array, sigma: Array, sender: Array, receiver: Array, into: Any, out: Any
+) -> tuple[Array, Array]:
+    best = np.zeros((6, len(sender)), np.float32)  # cost, curvature, impact, each inwards and outwards
+    best[:2] = NO_TRIPLET
+    ways = np.zeros((2, len(sender)), np.float32)
+    # An edge ends in one hit and starts in one: no two threads write to the same place.
+    for b in numba.prange(len(x)):
+        for p in range(into[0][b], into[0][b + 1]):
+            e1 = into[1][p]
+            for q in range(out[0][b], out[0][b + 1]):
+                e2 = out[1][q]
+                cost, curvature, impact, straight = _judge(sender[e1], b, receiver[e2], x, y, z, sigma)
+                if straight < 9:
+                    ways[1, e1] += 1
+                    ways[0, e2] += 1
+                if cost < best[1, e1]:
+                    best[1, e1], best[3, e1], best[5, e1] = cost, curvature, impact
+                if cost < best[0, e2]:
+                    best[0, e2], best[2, e2], best[4, e2] = cost, curvature, impact
+    return best, ways
+
+
+def triplet_features(hit: Mapping[str, Array], sender: Array, receiver: Array) -> dict[str, Array]:
+    """For every edge its best continuation inwards and outwards, as columns ``TRIPLET_COLUMNS``, float32 ``(edges,)``.
+
+    ``hit`` holds x, y, z and sigma_t, sigma_z, sigma_r in mm. The time is linear in the triplets of the graph.
+    """
+    points = len(hit["x"])
+    sigma = np.stack([hit["sigma_t"], hit["sigma_z"], hit["sigma_r"]], axis=1)
+    into, out = group(receiver, points), group(sender, points)
+    best, ways = _best(hit["x"], hit["y"], hit["z"], sigma, sender, receiver, into, out)
+    return dict(zip(TRIPLET_COLUMNS, [*best, *ways], strict=True))

@@ -1,0 +1,33 @@
+"""Losses: tensors in, a scalar out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def binary_focal(logit: Tensor, target: Tensor, weight: Tensor | None = None, gamma: float = 0.0) -> Tensor:
+    """Weighted mean of ``-(1 - p_t)^gamma log p_t`` with ``p_t`` the probability given to the right answer.
+
+    Lin et al., arXiv:1708.02002, eq. 4; ``gamma = 0`` is the binary cross-entropy. Shapes ``(rows,)``; 0 without rows.
+    """
+    loss = functional.binary_cross_entropy_with_logits(logit, target.to(logit), reduction="none")
+    if gamma:
+        loss = loss * (1 - torch.exp(-loss)) ** gamma
+    weight = torch.ones_like(loss) if weight is None else weight
+    return (loss * weight).sum() / weight.sum().clamp(min=1e-12)
+
+
+def contrastive_hinge(distance: Tensor, same: Tensor, margin: float = 1.0, weight: Tensor | None = None) -> Tensor:
+    """Pull pairs of one object together, push others apart to a margin: ``y d^2 + (1 - y) max(0, margin - d)^2``, mean.
+
+    Hadsell, Chopra and LeCun, CVPR 2006, eq. 4, with attraction and repulsion averaged separately so that their
+    balance does not depend on how many pairs are sampled. ``distance`` and ``same`` have shape ``(pairs,)``.
+    """
+    weight = torch.ones_like(distance) if weight is None else weight
+    pull = same.to(distance) * weight
+    push = (1 - same.to(distance)) * weight
+    attract = (pull * distance.square()).sum() / pull.sum().clamp(min=1e-12)
+    repel = (push * functional.relu(margin - distance).square()).sum() / push.sum().clamp(min=1e-12)
+    return attract + repel

@@ -1,0 +1,38 @@
+"""The multilayer perceptron, per row: points, edges or objects one by one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class MLPConfig:
+    """Settings of ``MLP``: hidden layers ``depth`` of ``width`` units."""
+
+    kind: Literal["mlp"] = "mlp"
+    width: int = 64
+    depth: int = 2
+
+
+class MLP(nn.Sequential):
+    """``depth`` hidden layers with ReLU, then a linear layer, optionally normalised: ``(rows, inputs) -> (rows, outputs)``.
+
+    ``norm`` adds layer normalisation to the output (Ba et al., arXiv:1607.06450).
+    """
+
+    def __init__(self, inputs: int, outputs: int, config: MLPConfig, *, norm: bool = False) -> None:
+        sizes = [inputs, *[config.width] * config.depth]
+        layers: list[nn.Module] = []
+        for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+            layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
+        layers.append(nn.Linear(sizes[-1], outputs))
+        if norm:
+            layers.append(nn.LayerNorm(outputs))
+        super().__init__(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply to rows, shape ``(rows, inputs)``."""
+        return super().forward(x)

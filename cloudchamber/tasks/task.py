@@ -1,0 +1,57 @@
+"""What every task is: Events in, a loss to train with and predicted Events out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from cloudchamber.event import Event
+from cloudchamber.metrics import Fraction
+
+
+class Graph(Protocol):
+    """A source of candidate edges."""
+
+    def fit(self, events: Sequence[Event]) -> None:
+        """Learn from events with truth what is not learned by gradients."""
+
+    def __call__(self, event: Event) -> Event:
+        """The event with edges."""
+
+
+class Task(nn.Module, ABC):
+    """Head, loss, decoding and score of one kind of learning. Abstract: subclasses are final."""
+
+    @abstractmethod
+    def fit(self, events: Sequence[Event]) -> None:
+        """Learn from a few events what gradients do not: windows of the graph, scales of the inputs."""
+
+    @abstractmethod
+    def prepare(self, event: Event) -> Event:
+        """Everything before the network that has no gradient; the loop keeps the result for later epochs."""
+
+    @abstractmethod
+    def loss(self, event: Event) -> dict[str, Tensor]:
+        """Parts of the loss of a prepared event with truth; their sum is minimised."""
+
+    @abstractmethod
+    def propose(self, event: Event) -> Event:
+        """The prepared event with the edges that this task would hand on, scored where it scores them."""
+
+    @abstractmethod
+    def decode(self, event: Event) -> Event:
+        """The prediction for a prepared event: ``point.id``, ``point.object`` and the objects."""
+
+    @abstractmethod
+    def score(self, event: Event) -> dict[str, Fraction]:
+        """Counts that tell how good the task is on a prepared event with truth; they add up over events.
+
+        The value of the first one is what the loop keeps the best checkpoint by (larger is better).
+        """
+
+    @abstractmethod
+    def stages(self, event: Event) -> dict[str, Event]:
+        """The edges after each stage of the pipeline for a raw event, first to last."""

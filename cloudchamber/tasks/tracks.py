@@ -1,0 +1,34 @@
+"""Tracks: what a tracking task predicts, and how good it is."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cloudchamber.event import Event
+from cloudchamber.physics import fit_helices
+
+def fitted_tracks(event: Event, track: Tensor) -> Event:
+    """The prediction that ``track`` (points,) makes of an event: tracks numbered 0, 1, ... or -1, with fitted helices.
+
+    Columns: ``point.id``, ``point.object``; ``object.charge``, ``pt`` (GeV), ``eta``, ``phi`` (rad), ``d0``, ``z0`` (mm)
+    and ``hits``; ``scene`` as it was. Parameters are NaN where fewer than three hits or a degenerate fit give none.
+    """
+    tracks = int(track.max()) + 1 if len(track) else 0
+    hits = torch.bincount(track[track >= 0], minlength=tracks)
+    fit = fit_helices(*(event.point[name].numpy() for name in "xyz"), track.numpy(), tracks)
+    objects = {name: torch.from_numpy(np.asarray(column)) for name, column in fit.items()}
+    number = torch.zeros(tracks, dtype=torch.int64)
+    kept = track >= 0
+    number[track[kept]] = event.index("point")[kept]
+    if len(event) > 1:  # tracks of one event must be neighbours
+        order = torch.argsort(number, stable=True)
+        place = torch.empty_like(order)
+        place[order] = torch.arange(tracks)
+        track = torch.where(kept, place[track.clamp(min=0)], -1)
+        objects, hits, number = {name: column[order] for name, column in objects.items()}, hits[order], number[order]
+    count = {**event.count, "object": torch.bincount(number, minlength=len(event))}
+    count["edge"], count["cell"] = torch.zeros_like(count["point"]), torch.zeros_like(count["point"])
+    point = {"id": event.point["id"], "object": track}
+    return Event(point=point, object={**objects, "hits": hits}, scene=event.scene, count=count)

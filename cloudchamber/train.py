@@ -1,0 +1,199 @@
+"""The one training loop: any task, any device, killed and resumed without a trace."""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from lightning_fabric import Fabric
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+from torch.utils.tensorboard.writer import SummaryWriter
+
+from cloudchamber import checkpoint
+from cloudchamber.config import Run, TrainConfig
+from cloudchamber.data import EventSource, open_events
+from cloudchamber.data.loader import Prepared, batches, epoch_order
+from cloudchamber.errors import UserError
+from cloudchamber.event import Event
+from cloudchamber.metrics import Fraction
+from cloudchamber.tasks import Task
+
+LAST, BEST, LOG = "last.safetensors", "best.safetensors", "log.csv"
+
+
+def train(run: Run, directory: str | Path, *, resume: bool = False, stop_after: int | None = None) -> Path:
+    """Train the task of a run on its events; returns the path of the best checkpoint (smallest validation loss).
+
+    ``directory`` receives ``best.safetensors`` (weights), ``last.safetensors`` (weights and the state to resume from),
+    ``log.csv`` and TensorBoard files. A run resumed from ``last.safetensors`` ends with the same weights as one that
+    was never stopped. ``stop_after`` ends the session after so many steps, as a time limit would.
+
+    Raises ``UserError`` for unusable data or settings, and when the loss is not finite: it names step and parts.
+    """
+    directory = Path(directory)
+    if (directory / LAST).exists() and not resume:
+        raise UserError(f"{directory}: holds a training already; go on with it (--resume) or choose another directory")
+    directory.mkdir(parents=True, exist_ok=True)
+    settings = run.train
+    fabric = Fabric(
+        accelerator=settings.accelerator,
+        strategy=settings.strategy,
+        devices=settings.devices,
+        precision=cast(Any, settings.precision),
+    )
+    fabric.launch()
+    loop = _Loop(run, directory, fabric, resume=resume)
+    loop.run_epochs(stop_after)
+    return directory / BEST
+
+
+class _Loop:
+    def __init__(self, run: Run, directory: Path, fabric: Fabric, *, resume: bool) -> None:
+        self.directory, self.fabric, self.settings = directory, fabric, run.train
+        source = _events(run.data.train, run.data.events, "data.train")
+        valid = _events(run.data.valid, run.data.valid_events, "data.valid")
+        state: dict[str, Tensor] = {}
+        self.step, self.epoch, self.done, self.least = 0, 0, 0, math.inf
+        if resume:
+            state, self.run, position = checkpoint.read(directory / LAST)
+            task = checkpoint.build(self.run)
+            checkpoint.fill(task, checkpoint.part(state, "weights"), directory / LAST)
+            self.step, self.epoch, self.done = position["step"], position["epoch"], position["done"]
+            self.least = position["least"] if position["least"] is not None else math.inf
+        else:
+            self.run, task = checkpoint.start(run)
+            task.fit(source[: self.settings.fit])
+        ranked = source[fabric.global_rank :: fabric.world_size]
+        self.task = task
+        self.events = Prepared(ranked, self._prepare, cache=self.settings.cache)
+        self.valid = Prepared(valid, self._prepare, cache=self.settings.cache)
+        trained = [p for p in task.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=self.settings.rate, weight_decay=self.settings.decay)
+        if state:
+            _restore(optimizer, checkpoint.part(state, "optimizer"))
+            torch.set_rng_state(state["rng/torch"])
+        self.module, self.optimizer = fabric.setup(task, optimizer)
+        self.module.mark_forward_method("loss")
+        self.writer = SummaryWriter(str(directory)) if fabric.is_global_zero else None
+
+    def _prepare(self, event: Event) -> Event:
+        with torch.no_grad():
+            return self.task.prepare(event)
+
+    def run_epochs(self, stop_after: int | None) -> None:
+        """The epochs that are left, with a progress bar."""
+        columns = (TextColumn("epoch {task.fields[epoch]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        total = self.settings.epochs * len(self.events)
+        left = math.inf if stop_after is None else stop_after
+        with Progress(*columns, TextColumn("loss {task.fields[loss]:.4f}"), disable=not self._shown) as bar:
+            line = bar.add_task("train", total=total, epoch=self.epoch, loss=math.nan)
+            while self.epoch < self.settings.epochs:
+                order = epoch_order(len(self.events), self.settings.seed, self.epoch)[self.done :]
+                self.module.train()
+                for events, group in batches(self.events, order, self.settings.points):
+                    if left <= 0:
+                        self._save()
+                        return
+                    parts = self._step(group)
+                    self.done += events
+                    left -= 1
+                    place = self.epoch * len(self.events) + self.done
+                    bar.update(line, completed=place, epoch=self.epoch, loss=sum(parts.values()))
+                    if self.step % self.settings.every == 0:
+                        self._save()
+                self._validate()
+                self.epoch, self.done = self.epoch + 1, 0
+                self._save()
+
+    @property
+    def _shown(self) -> bool:
+        return self.fabric.is_global_zero
+
+    def _step(self, group: Event) -> dict[str, float]:
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = self._rate()
+        parts = self.module.loss(group.to(self.fabric.device))
+        loss = torch.stack(list(parts.values())).sum()
+        values = {name: float(part.detach()) for name, part in parts.items()}
+        if not torch.isfinite(loss):
+            raise UserError(f"loss is not finite at step {self.step} of epoch {self.epoch}: {values}")
+        self.fabric.backward(loss)
+        self.fabric.clip_gradients(self.module, self.optimizer, max_norm=self.settings.clip, error_if_nonfinite=True)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.step += 1
+        self._log({f"train/{name}": value for name, value in values.items()})
+        return values
+
+    def _rate(self) -> float:
+        """Linear warm-up, then half a cosine, over the fraction of the training that is done."""
+        done = (self.epoch + self.done / len(self.events)) / self.settings.epochs
+        warm = min((done + 1 / len(self.events) / self.settings.epochs) / max(self.settings.warmup, 1e-9), 1.0)
+        return self.settings.rate * warm * 0.5 * (1 + math.cos(math.pi * done))
+
+    @torch.no_grad()
+    def _validate(self) -> None:
+        self.module.eval()
+        with torch.random.fork_rng():  # validation leaves the random numbers of the training alone
+            torch.manual_seed(self.settings.seed)
+            losses: list[float] = []
+            scores: dict[str, Fraction] = {}
+            for index in range(len(self.valid)):
+                event = self.valid[index].to(self.fabric.device)
+                losses.append(float(sum(self.module.loss(event).values())))
+                for name, score in self.task.score(event.to("cpu")).items():
+                    scores[name] = scores[name] + score if name in scores else score
+        loss = float(self.fabric.all_reduce(torch.tensor(sum(losses) / max(len(losses), 1))))
+        self._log({"valid/loss": loss, **{f"valid/{name}": float(score.value) for name, score in scores.items()}})
+        if loss < self.least:
+            self.least = loss
+            if self.fabric.is_global_zero:
+                checkpoint.save(self.directory / BEST, self._weights(), self.run, step=self.step, loss=loss)
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {f"weights/{name}": tensor for name, tensor in self.task.state_dict().items()}
+
+    def _save(self) -> None:
+        if not self.fabric.is_global_zero:
+            return
+        state = {f"optimizer/{name}": tensor for name, tensor in _flat(self.optimizer).items()}
+        rng = {"rng/torch": torch.get_rng_state()}
+        least = self.least if math.isfinite(self.least) else None
+        position = {"step": self.step, "epoch": self.epoch, "done": self.done, "least": least}
+        checkpoint.save(self.directory / LAST, {**self._weights(), **state, **rng}, self.run, **position)
+
+    def _log(self, values: Mapping[str, float]) -> None:
+        if self.writer is None:
+            return
+        with (self.directory / LOG).open("a", newline="") as file:
+            rows = csv.writer(file)
+            for name, value in values.items():
+                self.writer.add_scalar(name, value, self.step)
+                rows.writerow([f"{time.time():.1f}", self.epoch, self.step, name, f"{value:.6g}"])
+
+
+def _events(path: str, limit: int, key: str) -> EventSource:
+    if not path:
+        raise UserError(f"{key}: names no directory of events")
+    source = open_events(path)
+    return source[:limit] if limit else source
+
+
+def _flat(optimizer: Any) -> dict[str, Tensor]:
+    """The state of an optimizer as named tensors, ``number/key``."""
+    state = optimizer.state_dict()["state"]
+    return {f"{number}/{key}": torch.as_tensor(value) for number, part in state.items() for key, value in part.items()}
+
+
+def _restore(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    state = optimizer.state_dict()
+    for name, tensor in tensors.items():
+        number, key = name.split("/")
+        state["state"].setdefault(int(number), {})[key] = tensor
+    optimizer.load_state_dict(state)
