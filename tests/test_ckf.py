@@ -100,7 +100,7 @@ def test_both_numberings_of_the_modules(ckf: ModuleType, hits: Event) -> None:
 
 def test_errors(ckf: ModuleType, hits: Event) -> None:
     with pytest.raises(UserError, match="expected one of C, D, E, F, G"):
-        ckf.Ckf("G")
+        ckf.Ckf("Z")
     with pytest.raises(UserError, match="off their modules"):
         ckf.Ckf()(hits.with_columns("point", z=hits.point["z"] + 5, x=hits.point["x"] + 5))
     with pytest.raises(UserError, match="the detector has no volume"):
