@@ -6,31 +6,22 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing import get_context
-from operator import attrgetter
-from typing import Any, TypeAlias
 
 import numpy as np
-import pyarrow
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from cloudchamber.data import detector
 from cloudchamber.data.digitize import Clusters, digitize, noise
+from cloudchamber.data.transport import INSTALL, MOMENTUM, POSITION, Array, Table, Transport
 from cloudchamber.data.weights import hit_weights
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event
 
-Array: TypeAlias = NDArray[Any]
-Table: TypeAlias = dict[str, Array]
-
-#: Bits of ``object.id``, from the top; the 64th is the sign and stays 0.
-ID_BITS = {"vertexPrimary": 11, "vertexSecondary": 12, "particle": 16, "generation": 8, "subParticle": 16}
-_INSTALL = (
-    "simulation needs pyacts (Linux, glibc >= 2.34) and pythia8mc: pip install 'cloudchamber[simulate]' ({error})"
-)
-_POSITION, _MOMENTUM = ("tx", "ty", "tz"), ("tpx", "tpy", "tpz")
+#: Decays of long-lived particles count up to here, mm from the beam line and from the centre.
+VERTEX_R, VERTEX_Z = 500.0, 3000.0
 _TOP_PAIRS = ("Top:gg2ttbar = on", "Top:qqbar2ttbar = on")
 
 
@@ -41,9 +32,9 @@ class CollisionsConfig:
     ``process``: Pythia settings of the hard collision, one per event; none at all for pile-up alone. ``pileup``: mean
     number of further collisions, Poisson distributed, and ``soft`` their Pythia settings. ``noise``: mean fraction of
     all hits that are noise. ``energy_gev``: centre-of-mass energy. ``beam_spot_mm``: Gaussian spread of the collisions
-    along x, y, z. Particles enter the detector with pT > ``pt_min`` (GeV) and |eta| < ``eta_max``, from within 24 mm of
-    the beam line and 1 m of the centre; below ``momentum_min`` (GeV) the fast simulation drops charged particles,
-    secondaries included. ``field_t``: magnetic field along z. ``seed``: events depend on it and their number alone.
+    along x, y, z. Charged particles and photons are followed if pT > ``pt_min`` (GeV) and |eta| < ``eta_max``; below
+    ``momentum_min`` (GeV) the fast simulation drops charged particles, secondaries included. ``field_t``: magnetic
+    field along z. ``seed``: events depend on it and their number alone.
     """
 
     process: tuple[str, ...] = _TOP_PAIRS
@@ -59,6 +50,8 @@ class CollisionsConfig:
     seed: int = 1
 
     def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise UserError(f"collisions: seed is a number from 0 on; got {self.seed}")
         if not 0 <= self.noise < 1:
             raise UserError(f"collisions: noise is a fraction of all hits, 0 <= noise < 1; got {self.noise}")
         if not 0 <= self.pileup <= 1500:
@@ -68,11 +61,11 @@ class CollisionsConfig:
 def is_primary(particle_id: Tensor) -> Tensor:
     """Whether particles come from the generator and not from the detector, as bool of the same shape.
 
-    ``particle_id``, the column ``object.id``, is ``primary vertex << 52 | secondary vertex << 40 | particle << 24 |
-    generation << 16 | sub-particle``, the layout of TrackML; generation is 0 for generated particles and counts up
-    for what the detector simulation makes of them.
+    ``particle_id``, the column ``object.id``, is ``primary vertex << 52 | particle << 36 | generation << 24 |
+    sub-particle << 12 | secondary vertex``; generation is 0 for generated particles and counts up for what the detector
+    simulation makes of them. In the ids of the TrackML events the same bits tell them apart.
     """
-    return (particle_id >> 16) & 0xFF == 0
+    return (particle_id >> 24) & 0xFFF == 0
 
 
 def simulate(config: CollisionsConfig, events: int, first: int = 0) -> Iterator[Event]:
@@ -98,12 +91,11 @@ def simulate_many(config: CollisionsConfig, events: int, workers: int, first: in
     if workers <= 1:
         yield from simulate(config, events, first)
         return
-    numbers = iter(range(first, first + events))
-    pool = ProcessPoolExecutor(min(workers, events), get_context("spawn"), _start_worker, (config,))
+    pool = ProcessPoolExecutor(workers, get_context("spawn"))
     pending: deque[Future[dict[str, Table]]] = deque()
     try:
-        for number in numbers:
-            pending.append(pool.submit(_work, number))
+        for number in range(first, first + events):
+            pending.append(pool.submit(_work, config, number))
             if len(pending) >= 2 * workers:
                 yield _to_event(pending.popleft().result())
         while pending:
@@ -112,18 +104,14 @@ def simulate_many(config: CollisionsConfig, events: int, workers: int, first: in
         pool.shutdown(cancel_futures=True)
 
 
-_worker: _Simulator | None = None
-
-
-def _start_worker(config: CollisionsConfig) -> None:
-    global _worker
+def _work(config: CollisionsConfig, number: int) -> dict[str, Table]:
     torch.set_num_threads(1)
-    _worker = _Simulator(config)
+    return _simulator(config).event(number)
 
 
-def _work(number: int) -> dict[str, Table]:
-    assert _worker is not None
-    return _worker.event(number)
+@cache
+def _simulator(config: CollisionsConfig) -> _Simulator:
+    return _Simulator(config)
 
 
 def _to_event(levels: dict[str, Table]) -> Event:
@@ -138,14 +126,14 @@ class _Simulator:
         self.detector = detector.load()
         self.hard = _Generator(config.process, config) if config.process else None
         self.soft = _Generator(config.soft, config) if config.pileup else None
-        self.transport = _Transport(config)
+        self.transport = Transport(config.seed, config.momentum_min, config.field_t)
 
     def event(self, number: int) -> dict[str, Table]:
         """The levels of one event, as numpy columns."""
         rng = np.random.default_rng([self.config.seed, number])
         hits, particles = self.transport.run(self._generate(rng), number)
         rows = self.detector.surface_rows(hits["volume"], hits["layer"], hits["surface"])
-        position, momentum = (np.stack([hits[name] for name in names], axis=1) for names in (_POSITION, _MOMENTUM))
+        position, momentum = (np.stack([hits[name] for name in names], axis=1) for names in (POSITION, MOMENTUM))
         fraction = self.config.noise
         more = noise(self.detector, rng.poisson(len(rows) * fraction / (1 - fraction)), rng)
         rows, position, direction = (
@@ -154,9 +142,10 @@ class _Simulator:
         clusters = digitize(self.detector, rows, position, direction, rng)
         pt = np.hypot(particles["px"], particles["py"])
         owner, momentum = (_extend(column, len(rows), fill) for column, fill in ((hits["object"], -1), (momentum, 0)))
-        truth = {"object": owner, "weight": hit_weights(owner, pt, order=_extend(hits["time"], len(rows), 0))}
-        truth |= {name: position[:, axis].astype(np.float32) for axis, name in enumerate(_POSITION)}
-        truth |= {name: momentum[:, axis].astype(np.float32) for axis, name in enumerate(_MOMENTUM)}
+        truth = {"object": owner}
+        truth |= {name: position[:, axis].astype(np.float32) for axis, name in enumerate(POSITION)}
+        truth |= {name: momentum[:, axis].astype(np.float32) for axis, name in enumerate(MOMENTUM)}
+        truth["weight"] = hit_weights(owner, pt, order=_extend(hits["time"], len(rows), 0))
         particles["hits"] = np.bincount(hits["object"], minlength=len(pt))
         point, cell = _readout(self.detector, rows, clusters, truth, rng)
         return {"point": point, "object": particles, "cell": cell, "scene": {"id": np.array([number])}}
@@ -182,7 +171,7 @@ class _Generator:
         try:
             import pythia8mc
         except ImportError as error:
-            raise UserError(_INSTALL.format(error=error)) from None
+            raise UserError(INSTALL.format(error=error)) from None
         self.pythia = pythia8mc.Pythia("", False)
         common = ("Print:quiet = on", "Beams:idA = 2212", "Beams:idB = 2212", f"Beams:eCM = {config.energy_gev}")
         for setting in (*common, "Random:setSeed = on", *settings):
@@ -217,7 +206,7 @@ def _select(table: Table, config: CollisionsConfig) -> Table:
     pt = np.hypot(table["px"], table["py"])
     seen = (pt > config.pt_min) & (np.abs(table["pz"]) < np.sinh(config.eta_max) * pt)
     seen &= (table["charge"] != 0) | (table["pdg"] == 22)
-    seen &= (np.hypot(table["vx"], table["vy"]) < 24.0) & (np.abs(table["vz"]) < 1000.0)
+    seen &= (np.hypot(table["vx"], table["vy"]) < VERTEX_R) & (np.abs(table["vz"]) < VERTEX_Z)
     return {name: column[seen] for name, column in table.items()}
 
 
@@ -244,110 +233,6 @@ def _count_up(group: Array) -> Array:
     count = np.empty(len(group), dtype=np.int64)
     count[order] = np.arange(len(group)) - np.repeat(starts, np.diff(starts, append=len(group)))
     return count
-
-
-class _Transport:
-    """ACTS's fast simulation: what happens to generated particles in the detector.
-
-    Its algorithms are run one by one on a whiteboard of our own, and the tables come back as Arrow: nothing is written
-    to disk. Only the momentum of a hit and the parts of a particle's id are in no table and are read one by one.
-    """
-
-    def __init__(self, config: CollisionsConfig) -> None:
-        try:
-            import acts
-            import acts.examples.arrow as arrow
-        except ImportError as error:
-            raise UserError(_INSTALL.format(error=error)) from None
-        self.acts, ex, unit, level = acts, acts.examples, acts.UnitConstants, acts.logging.FATAL
-        self.geometry = ex.GenericDetector(logLevel=level)  # must outlive the algorithms
-        # A seed the size of a hash: or else event 0 of one seed would be event 1 of another.
-        seed = int(np.random.SeedSequence(config.seed).generate_state(1, np.uint64)[0] >> 2)
-        fatras = ex.FatrasSimulation(
-            level=level,
-            inputParticles="generated",
-            outputParticles="particles",
-            outputSimHits="hits",
-            randomNumbers=ex.RandomNumbers(seed=seed),
-            trackingGeometry=self.geometry.trackingGeometry(),
-            magneticField=acts.ConstantBField(acts.Vector3(0, 0, config.field_t * unit.T)),
-            generateHitsOnSensitive=True,
-            emScattering=True,
-            emEnergyLossIonisation=True,
-            emEnergyLossRadiation=True,
-            emPhotonConversion=True,
-            pMin=config.momentum_min * unit.GeV,
-        )
-        names = {"level": level, "inputParticles": "particles"}
-        to_hits = arrow.ArrowSimHitOutputConverter(**names, inputSimHits="hits", outputTable="hit table")
-        to_particles = arrow.ArrowParticleOutputConverter(**names, outputTable="particle table")
-        self.algorithms = (fatras, to_hits, to_particles)
-        self.owner = ex.IAlgorithm("collisions", level)
-        self.put = self._handle(ex.WriteDataHandle, ex.SimParticleContainer, "generated")
-        self.hits = self._handle(ex.ReadDataHandle, ex.SimHitContainer, "hits")
-        self.particles = self._handle(ex.ReadDataHandle, ex.SimParticleContainer, "particles")
-        self.hit_table = self._handle(ex.ReadDataHandle, acts.arrow.ArrowTable, "hit table")
-        self.particle_table = self._handle(ex.ReadDataHandle, acts.arrow.ArrowTable, "particle table")
-
-    def _handle(self, access: Any, kind: Any, key: str) -> Any:
-        handle = access(self.owner, kind, key)
-        handle.initialize(key)
-        return handle
-
-    def run(self, generated: Table, number: int) -> tuple[Table, Table]:
-        """Hits (with ``object`` a row of the second table) and charged particles of event ``number``."""
-        ex, level = self.acts.examples, self.acts.logging.FATAL
-        board = ex.WhiteBoard(level)
-        context = ex.AlgorithmContext(0, number, board, 0)
-        self.put(context, self._container(generated))
-        for algorithm in self.algorithms:
-            algorithm.internalExecute(context)
-        hit, particle = _columns(self.hit_table(board)), _columns(self.particle_table(board))
-        code = attrgetter(*ID_BITS)
-        codes = [code(p.particleId) for p in self.particles(board)]
-        charged = particle["charge"] != 0
-        table = {name: particle[name][charged] for name in ("vx", "vy", "vz", "px", "py", "pz", "charge")}
-        table = {"id": _pack(np.array(codes).reshape(-1, len(ID_BITS)))[charged]} | table
-        table["pdg"] = particle["pdg_id"][charged].astype(np.int64)
-        momentum = np.array([(p[0], p[1], p[2]) for h in self.hits(board) for p in (h.momentum4Before,)]).reshape(-1, 3)
-        hits = {name: hit[f"true_{name[1]}"] for name in _POSITION} | dict(zip(_MOMENTUM, momentum.T, strict=True))
-        hits |= {name: hit[f"{name}_id"].astype(np.int64) for name in ("volume", "layer", "surface")}
-        hits["object"] = (np.cumsum(charged) - 1)[hit["particle_id"].astype(np.int64)]
-        hits["time"] = hit["time"]
-        return hits, table
-
-    def _container(self, table: Table) -> Any:
-        acts, unit = self.acts, self.acts.UnitConstants
-        names = ["vertexPrimary", "vertexSecondary", "particle", "pdg", "charge", "m"]
-        names += ["vx", "vy", "vz", "vt", "px", "py", "pz"]
-        container = acts.examples.SimParticleContainer()
-        rows = zip(*(table.get(name, np.zeros(0)).tolist() for name in names), strict=True)
-        for pv, sv, nth, pdg, charge, mass, x, y, z, t, px, py, pz in rows:
-            code = acts.examples.SimBarcode()
-            code.vertexPrimary, code.vertexSecondary, code.particle = pv, sv, nth
-            particle = acts.examples.SimParticle(code, acts.PdgParticle(pdg), charge * unit.e, mass * unit.GeV)
-            particle.fourPosition = acts.Vector4(x, y, z, t)  # ACTS counts time in mm as Pythia does
-            particle.direction = acts.Vector3(px, py, pz)
-            particle.absoluteMomentum = (px * px + py * py + pz * pz) ** 0.5 * unit.GeV
-            container.insert(particle)
-        return container
-
-
-def _columns(handle: Any) -> Table:
-    """The one row of lists of an ACTS table as numpy columns; columns that may be null are left out."""
-    table = pyarrow.table(handle.as_table())
-    lists = {name: table[name].chunk(0).values for name in table.column_names}
-    return {name: values.to_numpy(zero_copy_only=False) for name, values in lists.items() if not values.null_count}
-
-
-def _pack(codes: Array) -> Array:
-    """Rows of the numbers named in ``ID_BITS`` to one int64 each."""
-    packed = np.zeros(len(codes), dtype=np.int64)
-    for column, (name, bits) in zip(codes.T.astype(np.int64), ID_BITS.items(), strict=True):
-        if len(column) and column.max() >> bits:
-            raise ValueError(f"collisions: {name} {column.max()} does not fit into {bits} bits of a particle's id")
-        packed = packed << bits | column
-    return packed
 
 
 def _extend(column: Array, rows: int, fill: float) -> Array:

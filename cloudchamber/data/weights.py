@@ -44,13 +44,15 @@ def hit_weights(
     position: Numbers | None = None,
     vertex: Numbers | None = None,
     order: Numbers | None = None,
+    scored: Numbers | None = None,
 ) -> NDArray[np.float64]:
     """The TrackML weight of every hit, adding up to 1 over the event.
 
     ``w = w_order(rank) / sum_track(w_order) * w_pt / normalisation``: ``w_order`` interpolates ``ALONG_TRACK`` to the
     hits of the track, ``w_pt`` is 0.2 at pT <= 0.5 GeV and rises linearly to 1 at pT >= 3 GeV. Hits of noise and of
     particles with fewer than four hits weigh 0; an event without any other hit weighs 0 throughout. Amrouche et al.,
-    "The Tracking Machine Learning challenge: Accuracy phase", arXiv:1904.06778.
+    "The Tracking Machine Learning challenge: Accuracy phase", arXiv:1904.06778. The throughput phase gave no weight to
+    particles born in the detector: leave them out with ``scored`` (particles,), bool.
 
     ``particle`` (hits,): row of the particle, -1 noise. ``pt`` (particles,): transverse momentum at production, GeV.
     The order along the track is ``order`` (hits,), anything growing along it, or else the distance of ``position``
@@ -66,14 +68,17 @@ def hit_weights(
         order = _distance(owner, _array(position, np.float64), _array(vertex, np.float64))
     rank = track_order(owner, order)
     hits = np.bincount(owner[owner >= 0], minlength=len(momentum))
-    scored = np.flatnonzero(owner >= 0)
-    scored = scored[hits[owner[scored]] >= MIN_HITS]
-    track = owner[scored]
+    count = hits >= MIN_HITS
+    if scored is not None:
+        count &= _array(scored, np.bool_)
+    chosen = np.flatnonzero(owner >= 0)
+    chosen = chosen[count[owner[chosen]]]
+    track = owner[chosen]
     steps = len(ALONG_TRACK) - 1
-    along = np.interp(rank[scored] * steps / (hits[track] - 1), np.arange(steps + 1), ALONG_TRACK)
+    along = np.interp(rank[chosen] * steps / (hits[track] - 1), np.arange(steps + 1), ALONG_TRACK)
     along /= np.bincount(track, along, minlength=len(momentum))[track]
     weight = np.zeros(len(owner))
-    weight[scored] = along * np.interp(momentum[track], PT_GEV, BY_PT)
+    weight[chosen] = along * np.interp(momentum[track], PT_GEV, BY_PT)
     total = weight.sum()
     return weight / total if total > 0 else weight
 
