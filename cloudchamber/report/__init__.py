@@ -1,0 +1,26 @@
+"""Plots, tables and the event display."""
+
+from __future__ import annotations
+
+from cloudchamber.report.display import write_display
+from cloudchamber.report.plots import AXES, COLOURS, Axis, Curve, plot_efficiency
+from cloudchamber.report.tables import Column, console_table, markdown_table, measured, memory, percent, plain, seconds
+from cloudchamber.report.views import plot_event
+
+__all__ = [
+    "AXES",
+    "COLOURS",
+    "Axis",
+    "Column",
+    "Curve",
+    "console_table",
+    "markdown_table",
+    "measured",
+    "memory",
+    "percent",
+    "plain",
+    "plot_efficiency",
+    "plot_event",
+    "seconds",
+    "write_display",
+]
