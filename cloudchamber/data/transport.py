@@ -74,10 +74,13 @@ class Transport:
 
     def run(self, generated: Table, number: int) -> tuple[Table, Table]:
         """Hits (with ``object`` a row of the second table) and charged particles of event ``number``."""
-        board, context = self.context(generated, number)
+        return self.tables(*self.context(generated, number))
+
+    def tables(self, board: Any, context: Any) -> tuple[Table, Table]:
+        """Simulate the particles on the ``board``; as ``run``."""
         for algorithm in self.algorithms:
             if algorithm.internalExecute(context) != self.acts.examples.ProcessCode.SUCCESS:
-                raise RuntimeError(f"ACTS: {algorithm.name()} failed in event {number}")
+                raise RuntimeError(f"ACTS: {algorithm.name()} failed in event {context.eventNumber}")
         hit, particle = _columns(self.hit_table(board)), _columns(self.particle_table(board))
         code = attrgetter(*ID_BITS)
         codes = np.array([code(one.particleId) for one in self.particles(board)]).reshape(-1, len(ID_BITS))
