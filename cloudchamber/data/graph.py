@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,14 +23,14 @@ Array = NDArray[Any]
 class WindowsConfig:
     """Settings of ``Windows``.
 
-    ``outside``: fraction of the true pairs cut off at each end of each window. ``rare``: layer pairs with a smaller
-    fraction of the true pairs are left out. ``min_hits``: particles with fewer hits are not learned from.
+    ``worth``: true pairs that the widening of a window must bring per candidate that it adds; a smaller number gives
+    more candidates and a higher efficiency. ``levels``: fractions of the true pairs left outside a window at each end
+    that are tried, rising.
     """
 
     kind: Literal["windows"] = "windows"
-    outside: float = 0.001
-    rare: float = 3e-5
-    min_hits: int = 3
+    worth: float = 0.004
+    levels: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1)
 
 
 class Windows(nn.Module):
@@ -54,42 +54,63 @@ class Windows(nn.Module):
         self.register_buffer("low", torch.zeros((0, len(PAIR_COLUMNS))))
         self.register_buffer("high", torch.zeros((0, len(PAIR_COLUMNS))))
 
-    def fit(self, events: Iterable[Event]) -> None:
-        """Learn layer pairs and windows from events with truth."""
-        found = [self._true(event) for event in events]
-        key = np.concatenate([k for k, _ in found])
-        values = np.concatenate([v for _, v in found])
-        pairs, which, count = np.unique(key, axis=0, return_inverse=True, return_counts=True)
-        kept = np.flatnonzero(count > max(self.config.rare * len(key), 1))
-        layers = np.unique(pairs[kept])
-        low, high = np.empty((2, len(kept), len(PAIR_COLUMNS)), np.float32)
-        for row, pair in enumerate(kept):
-            sample = values[which.ravel() == pair]
-            outside = max(self.config.outside, 0.5 / len(sample))
-            low[row], high[row] = np.quantile(sample, (outside, 1 - outside), axis=0)
-            if (
-                pairs[pair, 0] == pairs[pair, 1]
-            ):  # overlapping modules of a layer: a slope over no distance says nothing
-                low[row, 3:], high[row, 3:] = -np.inf, np.inf
-        self.layers = torch.from_numpy(layers)
-        self.pairs = torch.from_numpy(np.searchsorted(layers, pairs[kept]))
-        self.low, self.high = torch.from_numpy(low), torch.from_numpy(high)
+    def fit(self, events: Sequence[Event]) -> None:
+        """Learn layer pairs and windows from events with truth.
 
-    def _true(self, event: Event) -> tuple[Array, Array]:
+        A true pair weighs as its hits do in the TrackML score, in units of the mean. For each pair of layers the five
+        windows are chosen that bring the largest weight less ``worth`` per candidate, counted on the first event; none
+        if that is negative.
+        """
+        found = [self._true(event) for event in events]
+        key, values, weight = (np.concatenate(part) for part in zip(*found, strict=True))
+        weight = weight / weight.mean() / len(events)
+        pairs, which, count = np.unique(key, axis=0, return_inverse=True, return_counts=True)
+        frequent = np.flatnonzero(count > len(events) // 2)
+        self.layers = torch.from_numpy(np.unique(pairs[frequent]))
+        self.pairs = torch.from_numpy(np.searchsorted(self.layers.numpy(), pairs[frequent]))
+        of_pair = [np.flatnonzero(which.ravel() == pair) for pair in frequent]
+        same = (self.pairs[:, 0] == self.pairs[:, 1]).tolist()
+        # (pairs, 2, levels, columns): lower and upper ends, the loosest level first
+        ends = np.stack(
+            [_ends(values[rows], weight[rows], self.config.levels, s) for rows, s in zip(of_pair, same, strict=True)]
+        )
+        self.low, self.high = torch.from_numpy(ends[:, 0, 0]), torch.from_numpy(ends[:, 1, 0])
+        event = hit_columns(events[0])
+        sender, receiver, counted = self._candidates(event)
+        radius, phi, z = (event.point[name].numpy() for name in ("radius", "phi", "z"))
+        stop = np.cumsum(counted)
+        kept = []
+        for pair, rows in enumerate(of_pair):
+            part = slice(stop[pair] - counted[pair], stop[pair])
+            candidates = pair_values(radius, phi, z, sender[part], receiver[part])
+            sides = (_tightest(values[rows], *ends[pair]), _tightest(candidates, *ends[pair]))
+            level, gain = _choose(*sides, weight[rows], self.config.worth, len(self.config.levels))
+            columns = np.arange(len(level))
+            self.low[pair] = torch.from_numpy(ends[pair, 0, level, columns])
+            self.high[pair] = torch.from_numpy(ends[pair, 1, level, columns])
+            kept.append(gain > 0)
+        self.pairs, self.low, self.high = self.pairs[kept], self.low[kept], self.high[kept]
+
+    def _true(self, event: Event) -> tuple[Array, Array, Array]:
         event = hit_columns(event)
         inner, outer = true_pairs(event)
-        hits = torch.bincount(event.point["object"] + 1, minlength=1)
-        kept = hits[event.point["object"][inner] + 1] >= self.config.min_hits
-        inner, outer = inner[kept], outer[kept]
+        weight = event.point["weight"][inner] + event.point["weight"][outer]
+        inner, outer, weight = inner[weight > 0], outer[weight > 0], weight[weight > 0]
         key = layer_key(event)
         radius, phi, z = (event.point[name].numpy() for name in ("radius", "phi", "z"))
         values = pair_values(radius, phi, z, inner.numpy(), outer.numpy())
-        return torch.stack([key[inner], key[outer]], dim=1).numpy(), values
+        return torch.stack([key[inner], key[outer]], dim=1).numpy(), values, weight.numpy()
 
     def forward(self, event: Event) -> Event:
         """The event with edges (sender, receiver) and the columns of ``hit_columns``."""
         if len(event) != 1:
             return batch([self(part) for part in unbatch(event)])
+        event = hit_columns(event)
+        sender, receiver, _ = self._candidates(event)
+        return event.with_level("edge", {"sender": torch.from_numpy(sender), "receiver": torch.from_numpy(receiver)})
+
+    def _candidates(self, event: Event) -> tuple[Array, Array, Array]:
+        """Senders and receivers, and the number of edges of each layer pair."""
         event = hit_columns(event)
         key = layer_key(event)
         layer = torch.searchsorted(self.layers, key).clamp(max=max(len(self.layers) - 1, 0))
@@ -99,8 +120,58 @@ class Windows(nn.Module):
         by_phi = np.argsort(phi, kind="stable")
         offset, order = group(layer[by_phi], len(self.layers) + 1)
         windows = (self.pairs.numpy(), self.low.numpy(), self.high.numpy())
-        sender, receiver = _search(radius, phi, z, offset, by_phi[order], *windows)
-        return event.with_level("edge", {"sender": torch.from_numpy(sender), "receiver": torch.from_numpy(receiver)})
+        found: tuple[Array, Array, Array] = _search(radius, phi, z, offset, by_phi[order], *windows)
+        return found
+
+
+def _ends(values: Array, weight: Array, levels: Sequence[float], same: bool) -> Array:
+    """Lower and upper ends of the window at each level, ``(2, levels, columns)``: quantiles of the weighted values.
+
+    Within a layer (``same``) a slope over no distance says nothing: those windows are open.
+    """
+    ends = np.empty((2, len(levels), values.shape[1]), np.float32)
+    for column in range(values.shape[1]):
+        order = np.argsort(values[:, column])
+        below = np.cumsum(weight[order]) / weight.sum()
+        for row, level in enumerate(levels):
+            first, last = np.searchsorted(below, (level, 1 - level))
+            ends[:, row, column] = values[order[[first, min(last, len(order) - 1)]], column]
+    if same:
+        ends[0, :, 3:], ends[1, :, 3:] = -np.inf, np.inf
+    return ends
+
+
+@numba.njit(cache=True)
+def _tightest(values: Array, low: Array, high: Array) -> Array:
+    """For every value the number of levels, from the loosest on, whose window holds it: ``(rows, columns)``."""
+    level = np.zeros(values.shape, np.int8)
+    for row in range(values.shape[0]):
+        for column in range(values.shape[1]):
+            value = values[row, column]
+            while level[row, column] < len(low) and (
+                low[level[row, column], column] <= value <= high[level[row, column], column]
+            ):
+                level[row, column] += 1
+    return level
+
+
+def _choose(true: Array, candidate: Array, weight: Array, worth: float, levels: int) -> tuple[Array, float]:
+    """The level per column of the largest gain, by coordinate ascent from the loosest, and that gain."""
+
+    def gain(level: Array) -> float:
+        return float(weight[(true > level).all(1)].sum() - worth * np.count_nonzero((candidate > level).all(1)))
+
+    level = np.zeros(true.shape[1], np.int64)
+    best, before = gain(level), -np.inf
+    while best > before:
+        before = best
+        for column in range(len(level)):
+            for trial in range(levels):
+                changed = level.copy()
+                changed[column] = trial
+                if (found := gain(changed)) > best:
+                    best, level = found, changed
+    return level, best
 
 
 @numba.njit(cache=True)
@@ -126,12 +197,14 @@ def _double(array: Array) -> Array:
 @numba.njit(cache=True)
 def _search(
     radius: Array, phi: Array, z: Array, offset: Array, order: Array, pairs: Array, low: Array, high: Array
-) -> tuple[Array, Array]:
+) -> tuple[Array, Array, Array]:
     sender, receiver, found = np.empty(1 << 16, np.int64), np.empty(1 << 16, np.int64), 0
+    count = np.zeros(len(pairs), np.int64)
     for pair in range(len(pairs)):
         inner = order[offset[pairs[pair, 0]] : offset[pairs[pair, 0] + 1]]
         outer = order[offset[pairs[pair, 1]] : offset[pairs[pair, 1] + 1]]
         least, most = low[pair], high[pair]
+        before = found
         for a in inner:
             for turn in (-2 * np.pi, 0.0, 2 * np.pi):  # the window may reach around the circle
                 if phi[a] + turn + most[0] < -np.pi or phi[a] + turn + least[0] > np.pi:
@@ -148,4 +221,5 @@ def _search(
                             sender, receiver = _double(sender), _double(receiver)
                         sender[found], receiver[found] = a, b
                         found += 1
-    return sender[:found].copy(), receiver[:found].copy()
+        count[pair] = found - before
+    return sender[:found].copy(), receiver[:found].copy(), count
