@@ -4,16 +4,29 @@ from __future__ import annotations
 
 from cloudchamber.report.display import write_display
 from cloudchamber.report.plots import AXES, COLOURS, Axis, Curve, plot_efficiency
+from cloudchamber.report.scores import (
+    RATE_COLUMNS,
+    STAGE_COLUMNS,
+    curves,
+    rate_rows,
+    score_rows,
+    score_tables,
+    stage_rows,
+    write_report,
+)
 from cloudchamber.report.tables import Column, console_table, markdown_table, measured, memory, percent, plain, seconds
 from cloudchamber.report.views import plot_event
 
 __all__ = [
     "AXES",
     "COLOURS",
+    "RATE_COLUMNS",
+    "STAGE_COLUMNS",
     "Axis",
     "Column",
     "Curve",
     "console_table",
+    "curves",
     "markdown_table",
     "measured",
     "memory",
@@ -21,6 +34,11 @@ __all__ = [
     "plain",
     "plot_efficiency",
     "plot_event",
+    "rate_rows",
+    "score_rows",
+    "score_tables",
     "seconds",
+    "stage_rows",
     "write_display",
+    "write_report",
 ]

@@ -9,6 +9,7 @@ from torch import Tensor
 from cloudchamber.event import Event
 from cloudchamber.physics import fit_helices
 
+
 def fitted_tracks(event: Event, track: Tensor) -> Event:
     """The prediction that ``track`` (points,) makes of an event: tracks numbered 0, 1, ... or -1, with fitted helices.
 
@@ -32,3 +33,14 @@ def fitted_tracks(event: Event, track: Tensor) -> Event:
     count["edge"], count["cell"] = torch.zeros_like(count["point"]), torch.zeros_like(count["point"])
     point = {"id": event.point["id"], "object": track}
     return Event(point=point, object={**objects, "hits": hits}, scene=event.scene, count=count)
+
+
+def track_pairs(event: Event, predicted: Event) -> Event:
+    """The event with an edge between hits that follow one another, outward from the origin, on a predicted track."""
+    track = predicted.point["object"].numpy()
+    distance = sum(event.point[name].double().numpy() ** 2 for name in "xyz")
+    order = np.lexsort((distance, track))
+    order = order[track[order] >= 0]
+    follows = track[order[1:]] == track[order[:-1]]
+    pairs = torch.from_numpy(np.stack([order[:-1][follows], order[1:][follows]]))
+    return event.with_level("edge", {"sender": pairs[0], "receiver": pairs[1]})

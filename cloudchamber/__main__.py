@@ -1,0 +1,141 @@
+"""The verbs: each parses its arguments, calls one function and prints."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from cloudchamber.errors import UserError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+simulators = typer.Typer(no_args_is_help=True, help="Make events with simulators.")
+app.add_typer(simulators, name="simulate")
+console, complaints = Console(), Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+class Format(StrEnum):
+    """How events are written."""
+
+    parquet = "parquet"
+    trackml = "trackml"
+
+
+Events = Annotated[Path, typer.Argument(help="Directory of TrackML tables or Parquet files, or one file.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Directory to write to.")]
+Model = Annotated[Path | None, typer.Option("--model", help="Checkpoint; by default the one that ships.")]
+Settings = Annotated[list[str] | None, typer.Argument(help="Settings such as train.rate=3e-4, over those of the file.")]
+
+
+@simulators.command()
+def collisions(
+    output: Output,
+    events: Annotated[int, typer.Option(help="How many.", min=0)] = 1,
+    pileup: Annotated[float, typer.Option(help="Mean number of further collisions.", min=0)] = 200.0,
+    process: Annotated[list[str] | None, typer.Option(help="Pythia setting of the hard collision; repeatable.")] = None,
+    noise: Annotated[float, typer.Option(help="Fraction of hits that are noise.", min=0)] = 0.15,
+    seed: Annotated[int, typer.Option(help="Events depend on it and on their number.", min=0)] = 1,
+    first: Annotated[int, typer.Option(help="Number of the first event.", min=0)] = 0,
+    workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
+    format: Annotated[Format, typer.Option(help="How to write them.")] = Format.parquet,
+) -> None:
+    """Proton collisions in the TrackML detector: Pythia 8, ACTS fast simulation, digitization, noise (top pairs)."""
+    from cloudchamber.data import DATASETS
+    from cloudchamber.data.collisions import CollisionsConfig, simulate_many
+
+    chosen = {"process": tuple(process)} if process else {}
+    config = CollisionsConfig(pileup=pileup, noise=noise, seed=seed, **chosen)
+    for number, event in enumerate(simulate_many(config, events, workers, first), start=first):
+        name = f"event{number:09d}"
+        DATASETS[format].write(output, name, event)
+        console.print(f"{name}: {event.rows('point')} hits, {event.rows('object')} particles")
+
+
+@app.command()
+def convert(
+    events: Events,
+    output: Output,
+    format: Annotated[Format, typer.Option(help="How to write them.")] = Format.parquet,
+) -> None:
+    """Write events in another format."""
+    from cloudchamber.data import convert, open_events
+
+    source = open_events(events)
+    convert(source, output, format)
+    console.print(f"{len(source)} events -> {output}")
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="A TOML file, such as those in configs/.")],
+    output: Output,
+    settings: Settings = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the training in the directory.")] = False,
+) -> None:
+    """Train a network."""
+    from cloudchamber.config import load
+    from cloudchamber.train import train
+
+    console.print(f"best weights: {train(load(config, settings or ()), output, resume=resume)}")
+
+
+@app.command()
+def reconstruct(events: Events, output: Output, model: Model = None) -> None:
+    """Find the tracks of events."""
+    from cloudchamber.data import open_events
+    from cloudchamber.reconstruct import reconstruct
+
+    source = open_events(events)
+    outcome = reconstruct(source, output, model, lambda name: console.print(f"{name}: done"))
+    console.print(f"{outcome.tracks} tracks in {outcome.events} of {len(source)} events -> {output}")
+    if outcome.failed:
+        raise UserError("\n".join(outcome.failed))
+
+
+@app.command()
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(help="Directory that 'reconstruct' wrote.")], events: Events
+) -> None:
+    """Score predictions against the truth; writes scores.json beside them."""
+    from cloudchamber.data import open_events
+    from cloudchamber.evaluate import SCORES, evaluate_directory
+    from cloudchamber.report import score_tables
+
+    for table in score_tables(evaluate_directory(predictions, open_events(events))):
+        console.print(table)
+    console.print(f"-> {predictions / SCORES}")
+
+
+@app.command()
+def report(
+    predictions: Annotated[Path, typer.Argument(help="Directory that 'reconstruct' wrote.")],
+    events: Events,
+    output: Output,
+    model: Annotated[Path | None, typer.Option("--model", help="Show the stages of this checkpoint as well.")] = None,
+) -> None:
+    """Plots of the efficiency, a view and an interactive display of the first event."""
+    from cloudchamber.data import open_events
+    from cloudchamber.report import write_report
+
+    for path in write_report(predictions, open_events(events), output, model):
+        console.print(f"-> {path}")
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line on stderr and exit status 2."""
+    try:
+        app()
+    except UserError as error:
+        complaints.print(f"cloudchamber: {error}", markup=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        complaints.print("cloudchamber: interrupted", markup=False)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

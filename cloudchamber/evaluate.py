@@ -1,0 +1,153 @@
+"""Predictions against truth: every score of the field, with its statistical error."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cloudchamber import physics
+from cloudchamber.data import EventSource
+from cloudchamber.data.collisions import is_primary
+from cloudchamber.data.store import atomic
+from cloudchamber.errors import UserError
+from cloudchamber.event import Event
+from cloudchamber.metrics import METRICS, STYLES, Fraction, Match, Selection, efficiency, trackml_score, v_score
+from cloudchamber.reconstruct import read_predictions
+
+SCORES = "scores.json"
+
+#: What the rates are about. The first is what a tracker at a collider is asked for.
+SELECTIONS = {
+    "pT > 1 GeV": Selection(pt_min=1.0, eta_max=4.0, min_hits=7, min_track_hits=4, charged=True),
+    "pT > 0.5 GeV": Selection(pt_min=0.5, eta_max=4.0, min_hits=7, min_track_hits=4, charged=True),
+    "all": Selection(min_hits=4, min_track_hits=4),
+}
+PT_BINS = np.array([0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0])
+ETA_BINS = np.linspace(-4, 4, 17)
+
+
+class Scores:
+    """Scores that add up event by event.
+
+    ``trackml``, ``trackml_primaries``, ``v`` and ``v_weighted`` are lists with one number per event; ``rates`` holds
+    Fractions: selection -> style -> efficiency, purity, fake_rate, duplicate_rate; ``binned`` the efficiency (double
+    majority) in bins of ``pt`` (|eta| < 4, at least 7 hits) and of ``eta`` (pT > 1 GeV as well).
+
+    Fake and duplicate rates of a selection count the tracks whose fitted pT and eta lie in it (all tracks where a
+    prediction has no parameters) with at least ``min_track_hits`` hits. A track is fake when it matches no particle at
+    all, selected or not.
+    """
+
+    def __init__(self) -> None:
+        self.events = 0
+        self.per_event: dict[str, list[float]] = {
+            name: [] for name in ("trackml", "trackml_primaries", "v", "v_weighted")
+        }
+        self.rates: dict[str, dict[str, dict[str, Fraction]]] = {}
+        self.binned: dict[str, Fraction] = {}
+
+    def add(self, predicted: Event, truth: Event) -> None:
+        """Count one event."""
+        match = Match.of(predicted, truth)
+        self.events += 1
+        if "weight" in truth.point:
+            primary = is_primary(truth.object["id"]).numpy()
+            self.per_event["trackml"] += trackml_score(match).tolist()
+            self.per_event["trackml_primaries"] += trackml_score(match, primary).tolist()
+            self.per_event["v_weighted"] += np.atleast_1d(v_score(predicted, truth).v).tolist()
+        self.per_event["v"] += np.atleast_1d(v_score(predicted, truth, weighted=False).v).tolist()
+        for name, selection in SELECTIONS.items():
+            if "px" not in truth.object and name != "all":
+                continue
+            for style in STYLES:
+                self._rates(name, style, selection, match, predicted, truth)
+        if "px" in truth.object:
+            self._bins(match, truth)
+
+    def _rates(self, name: str, style: str, selection: Selection, match: Match, predicted: Event, truth: Event) -> None:
+        fitted = predicted if "pt" in predicted.object else None
+        rates = self.rates.setdefault(name, {}).setdefault(style, {})
+        for rate, function in METRICS.items():
+            if rate == "efficiency":
+                kept = {"particles": selection.particles(match, truth), "tracks": selection.tracks(match)}
+            else:
+                kept = {"tracks": selection.tracks(match, fitted)}
+            found = function(match, style, **kept)
+            rates[rate] = rates[rate] + found if rate in rates else found
+
+    def _bins(self, match: Match, truth: Event) -> None:
+        momentum = [truth.object[name].numpy() for name in ("px", "py", "pz")]
+        values = {"pt": (physics.pt(*momentum[:2]), PT_BINS, 0.0), "eta": (physics.eta(*momentum), ETA_BINS, 1.0)}
+        for name, (value, bins, pt_min) in values.items():
+            chosen = Selection(pt_min=pt_min, eta_max=4.0, min_hits=7, min_track_hits=4, charged=True)
+            found = efficiency(
+                match, particles=chosen.particles(match, truth), tracks=chosen.tracks(match), values=value, bins=bins
+            )
+            self.binned[name] = self.binned[name] + found if name in self.binned else found
+
+    def mean(self, name: str) -> tuple[float, float]:
+        """Mean over events of a score and its standard error; NaN where there are too few events."""
+        values = np.array(self.per_event[name])
+        if not len(values):
+            return math.nan, math.nan
+        return float(values.mean()), float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else math.nan
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers for JSON: values with errors, and the counts behind each rate."""
+        means = {
+            name: {"mean": _plain(mean), "error": _plain(error), "per_event": self.per_event[name]}
+            for name, (mean, error) in ((name, self.mean(name)) for name in self.per_event)
+        }
+        rates = {
+            name: {style: {rate: _fraction(f) for rate, f in found.items()} for style, found in styles.items()}
+            for name, styles in self.rates.items()
+        }
+        edges = {"pt": PT_BINS.tolist(), "eta": ETA_BINS.tolist()}
+        binned = {name: {"edges": edges[name], **_fraction(found)} for name, found in self.binned.items()}
+        return {"events": self.events, "scores": means, "rates": rates, "efficiency": binned}
+
+
+def _plain(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _fraction(found: Fraction) -> dict[str, Any]:
+    def numbers(array: Any) -> Any:
+        listed = np.asarray(array, dtype=float)
+        return [_plain(v) for v in listed.tolist()] if listed.ndim else _plain(float(listed))
+
+    counts = {"passed": np.asarray(found.passed).tolist(), "total": np.asarray(found.total).tolist()}
+    return {"value": numbers(found.value), "low": numbers(found.low), "high": numbers(found.high), **counts}
+
+
+def evaluate(predicted: Iterable[Event], truth: Iterable[Event]) -> Scores:
+    """Compare predictions with the truth of the same events, one by one in the same order."""
+    scores = Scores()
+    for one, other in zip(predicted, truth, strict=True):
+        scores.add(one, other)
+    return scores
+
+
+def evaluate_directory(directory: str | Path, source: EventSource) -> Scores:
+    """Score what ``reconstruct`` wrote to ``directory`` against the truth of its events; writes ``scores.json`` there.
+
+    Raises ``UserError`` when an event has no truth or no prediction, naming it.
+    """
+    predictions = read_predictions(directory)
+    scores = Scores()
+    for index, name in enumerate(source.names):
+        truth = source[index]
+        if "object" not in truth.point:
+            raise UserError(f"{name}: has no truth (which particle each hit belongs to): nothing to evaluate against")
+        number = int(truth.scene["id"][0]) if "id" in truth.scene else index
+        if number not in predictions:
+            raise UserError(f"{directory}: no prediction for event {number} ({name})")
+        scores.add(predictions[number], truth)
+    with atomic(Path(directory) / SCORES) as path:
+        path.write_text(json.dumps(scores.to_dict(), indent=1))
+    return scores

@@ -1,0 +1,115 @@
+"""What an evaluation found, as tables and as a directory of plots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from cloudchamber.data import EventSource
+from cloudchamber.errors import UserError
+from cloudchamber.evaluate import ETA_BINS, PT_BINS, Scores, evaluate_directory
+from cloudchamber.metrics import Fraction
+from cloudchamber.reconstruct import Reconstructor, read_predictions
+from cloudchamber.report.display import write_display
+from cloudchamber.report.plots import Curve, plot_efficiency
+from cloudchamber.report.tables import Column, console_table, markdown_table, percent
+from cloudchamber.report.views import plot_event
+
+_RATES = ("efficiency", "fake_rate", "duplicate_rate")
+_SCORES = {
+    "trackml": "TrackML score, all particles",
+    "trackml_primaries": "TrackML score, primaries",
+    "v": "V-score",
+    "v_weighted": "V-score, hits weighted",
+}
+
+
+def score_rows(scores: Scores) -> list[dict[str, str]]:
+    """One row per score: name and mean over events with its standard error."""
+    rows = []
+    for name, title in _SCORES.items():
+        mean, error = scores.mean(name)
+        if mean == mean:
+            rows.append({"score": title, "value": f"{mean:.4f}" + (f" ± {error:.4f}" if error == error else "")})
+    return rows
+
+
+def rate_rows(scores: Scores) -> list[dict[str, Any]]:
+    """One row per selection and matching style with its rates."""
+    return [
+        {"particles": name, "matching": style, **{rate: found[rate] for rate in _RATES}}
+        for name, styles in scores.rates.items()
+        for style, found in styles.items()
+    ]
+
+
+RATE_COLUMNS = (
+    "particles",
+    "matching",
+    *(Column(rate, rate.replace("_", " "), percent) for rate in _RATES),
+)
+STAGE_COLUMNS = (
+    "stage",
+    Column("efficiency", "pair efficiency", percent),
+    Column("purity", "pair purity", percent),
+    Column("pairs", "pairs per event"),
+)
+
+
+def score_tables(scores: Scores) -> tuple[Table, Table]:
+    """Scores and rates for the console."""
+    title = f"{scores.events} events"
+    return console_table(score_rows(scores), ("score", "value"), title), console_table(rate_rows(scores), RATE_COLUMNS)
+
+
+def stage_rows(stages: Mapping[str, Mapping[str, Fraction]], events: int = 1) -> list[dict[str, Any]]:
+    """One row per stage of a pipeline: how many true pairs are left, how many pairs are true, how many there are."""
+    return [
+        {"stage": name, **rates, "pairs": round(int(rates["purity"].total) / events)} for name, rates in stages.items()
+    ]
+
+
+def curves(label: str, scores: Scores) -> dict[str, Curve]:
+    """The binned efficiencies of a finder, by variable, ready to be drawn."""
+    edges = {"pt": PT_BINS, "eta": ETA_BINS}
+    return {name: Curve(label, edges[name], found) for name, found in scores.binned.items()}
+
+
+def write_report(
+    predictions: str | Path, source: EventSource, directory: str | Path, model: str | Path | None = None
+) -> Iterator[Path]:
+    """Write plots, tables and the display of the first event; yields each path when it is there.
+
+    ``model``: also run the stages of this checkpoint on the first event. Without truth only the views are made.
+    """
+    directory = Path(directory)
+    found = read_predictions(predictions)
+    if "object" in source[0].point:
+        scores = evaluate_directory(predictions, source)
+        for name, curve in curves("cloudchamber", scores).items():
+            path = directory / f"efficiency_{name}.png"
+            plot_efficiency([curve], path, name)
+            yield path
+        text = [
+            markdown_table(score_rows(scores), ("score", "value")),
+            markdown_table(rate_rows(scores), RATE_COLUMNS),
+        ]
+        if model is not None:
+            stages = Reconstructor(model).stage_rates(source[0])
+            text.append(markdown_table(stage_rows(stages), STAGE_COLUMNS))
+        path = directory / "scores.md"
+        path.write_text("\n\n".join(text) + "\n")
+        yield path
+    event = source[0]
+    number = int(event.scene["id"][0]) if "id" in event.scene else 0
+    if number not in found:
+        raise UserError(f"{predictions}: no prediction for event {number} ({source.names[0]})")
+    path = directory / "event.png"
+    plot_event(event, found[number], path)
+    yield path
+    path = directory / "event.html"
+    write_display(event, found[number], path, truth=event if "object" in event.point else None)
+    yield path
