@@ -1,0 +1,75 @@
+"""The table of the demonstration: track finders side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from cloudchamber.evaluate import Scores
+from cloudchamber.event import Event
+from cloudchamber.report import memory, percent, plain, seconds
+
+
+class Finding(Protocol):
+    """What a row of the comparison is made of."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def tracks(self) -> Sequence[Event]: ...
+    @property
+    def scores(self) -> Scores: ...
+    @property
+    def cost(self) -> dict[str, Any]: ...
+
+
+def _score(name: str) -> Callable[[Finding], str]:
+    def show(found: Finding) -> str:
+        mean, error = found.scores.mean(name)
+        return f"{mean:.3f} ± {error:.3f}" if math.isfinite(error) else f"{mean:.3f}"
+
+    return show
+
+
+def _rate(selection: str, rate: str, style: str = "double") -> Callable[[Finding], str]:
+    return lambda found: percent(found.scores.rates[selection][style][rate])
+
+
+def _mean(name: str) -> Callable[[Finding], str]:
+    return lambda found: seconds(float(np.mean(found.cost[name])))
+
+
+#: Heading of a row -> its value for one finder.
+QUANTITIES: dict[str, Callable[[Finding], str]] = {
+    "TrackML score": _score("trackml"),
+    "TrackML score, primaries": _score("trackml_primaries"),
+    "Efficiency, pT > 1 GeV": _rate("pT > 1 GeV", "efficiency"),
+    "Efficiency, pT > 0.5 GeV": _rate("pT > 0.5 GeV", "efficiency"),
+    "Efficiency, all": _rate("all", "efficiency"),
+    "Fake rate, pT > 1 GeV": _rate("pT > 1 GeV", "fake_rate"),
+    "Fake rate, all": _rate("all", "fake_rate"),
+    "Duplicate rate, all": _rate("all", "duplicate_rate", "standard"),
+    "Tracks per event": lambda found: plain(round(np.mean([t.rows("object") for t in found.tracks]))),
+    "Time per event": _mean("seconds"),
+    "CPU time per event": _mean("cpu"),
+    "Peak memory": lambda found: memory(found.cost["memory"]),
+}
+
+LEGEND = """\
+TrackML score: over all hits and particles, mean over events. Efficiency: particles with |η| < 4 and at least 7 hits
+(all: at least 4 hits) that a track matches by double majority: more than half of the hits of either are the other's.
+Fake rate: tracks of at least 4 hits (pT > 1 GeV: of fitted pT > 1 GeV, |η| < 4) that match no particle so. Duplicates:
+further tracks of which at least half of the hits are those of a particle that has one already.
+CKF: combinatorial Kalman filter of ACTS, one thread, greedy ambiguity resolution, given the same hits. With
+pT > 0.5 GeV it looks neither for softer tracks nor for any of fewer than 7 hits, which bounds its TrackML score and its
+efficiency over all; "all pT" is pT > 0.15 GeV and at least 5 hits. Time: from hits in memory to tracks in memory; for
+the CKF that of its algorithms alone. Memory: of the whole process, each finder in its own."""
+
+
+def rows(found: Iterable[Finding]) -> list[dict[str, str]]:
+    """A row per quantity, a column per finder."""
+    finders = list(found)
+    return [{"quantity": name, **{one.name: show(one) for one in finders}} for name, show in QUANTITIES.items()]
