@@ -71,12 +71,10 @@ class Edges(Task):
 
     def forward(self, event: Event, rows: Tensor | None = None) -> Tensor:
         """Logits of the edges, or of some rows of them, of a prepared event."""
-        e = _inputs(event, "edge", PAIR_INPUTS)
-        sender, receiver = event.edge["sender"], event.edge["receiver"]
-        if rows is not None:
-            e, sender, receiver = e[rows], sender[rows], receiver[rows]
+        edge = event.edge if rows is None else {name: column[rows] for name, column in event.edge.items()}
+        e = torch.stack([edge[name] for name in PAIR_INPUTS], dim=1)
         x = self.point_scale(_inputs(event, "point", HIT_INPUTS))
-        logits: Tensor = self.network(x, layer_key(event), self.edge_scale(e), sender, receiver)
+        logits: Tensor = self.network(x, layer_key(event), self.edge_scale(e), edge["sender"], edge["receiver"])
         return logits
 
     def loss(self, event: Event) -> dict[str, Tensor]:
