@@ -20,6 +20,8 @@ def _counting_sort(index: Array, segments: int) -> tuple[Array, Array]:
     """CSR form of a segment index: rows of segment i are ``order[offset[i]:offset[i + 1]]``, in their given order."""
     offset = np.zeros(segments + 1, np.int64)
     for i in index:
+        if i < 0 or i >= segments:
+            raise IndexError("segment out of range")
         offset[i + 1] += 1
     for i in range(segments):
         offset[i + 1] += offset[i]
@@ -126,17 +128,21 @@ def connected_components(sender: Array, receiver: Array, points: int) -> tuple[i
 
 @numba.njit(cache=True)
 def _cells(x: Array, radius: float, dims: int) -> tuple[Array, Array, Array, Array]:
-    """Sort points into a grid of cells of edge ``radius`` over the first ``dims`` coordinates (at most 3)."""
-    low = np.zeros(3)
+    """Sort points into a grid over the first ``dims`` coordinates (at most 3): cells of edge ``radius``, or longer ones
+    where that would be many more cells than points."""
+    low, edge = np.zeros(3), np.full(3, radius)
     size = np.ones(3, np.int64)
+    most = max(4.0 * len(x), 64.0) ** (1 / dims)
     for d in range(dims):
         low[d] = x[:, d].min()
-        size[d] = min(int((x[:, d].max() - low[d]) / radius) + 1, 512)
+        extent = x[:, d].max() - low[d]
+        edge[d] = max(radius, extent / most)
+        size[d] = int(extent / edge[d]) + 1
     cell = np.zeros((len(x), 3), np.int64)
     key = np.zeros(len(x), np.int64)
     for i in range(len(x)):
         for d in range(dims):
-            cell[i, d] = min(int((x[i, d] - low[d]) / radius), size[d] - 1)
+            cell[i, d] = min(int((x[i, d] - low[d]) / edge[d]), size[d] - 1)
         key[i] = (cell[i, 0] * size[1] + cell[i, 1]) * size[2] + cell[i, 2]
     offset, order = _counting_sort(key, size[0] * size[1] * size[2])
     return cell, size, offset, order
@@ -174,12 +180,18 @@ def fixed_radius(x: Tensor, radius: float, k: int, event: Tensor, query: Tensor 
 
     ``x`` has shape ``(points, dims)``, ``event`` ``(points,)``; ``query`` names the points asked about, all by default.
     A grid over the first three coordinates makes the search linear in the points where their density there is
-    bounded; distances are taken in all coordinates.
+    bounded; distances are taken in all coordinates. Points with a coordinate that is not finite have no neighbours.
+    The result lies on the CPU.
     """
-    if len(x) == 0:
-        return torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)
     array = x.detach().cpu().double().numpy()
-    asked = np.arange(len(array)) if query is None else query.cpu().numpy()
-    found = _near(array, event.cpu().numpy(), asked, float(radius), k, min(array.shape[1], 3))
+    finite = np.isfinite(array).all(1)
+    rows = np.flatnonzero(finite)
+    asked = rows if query is None else query.cpu().numpy()
+    asked = asked[finite[asked]]
+    if len(asked) == 0 or k < 1 or radius <= 0:
+        return torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)
+    number = np.cumsum(finite) - 1  # of each finite point among the finite ones
+    dims = min(array.shape[1], 3)
+    found = _near(array[rows], event.cpu().numpy()[rows], number[asked], float(radius), k, dims)
     row, slot = np.nonzero(found >= 0)
-    return torch.from_numpy(asked[row]), torch.from_numpy(found[row, slot])
+    return torch.from_numpy(asked[row]), torch.from_numpy(rows[found[row, slot]])

@@ -1,0 +1,79 @@
+"""Toy events: helices through barrel layers numbered as in the TrackML detector, small and the same in every run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from cloudchamber.event import Event
+from cloudchamber.physics import Helix, hit_sigmas
+
+#: radius (mm) -> (volume, layer), as in the barrel of the TrackML detector
+BARREL = {32: (8, 2), 72: (8, 4), 116: (8, 6), 172: (8, 8), 260: (13, 2), 360: (13, 4), 500: (13, 6), 660: (13, 8)}
+
+Maker = Callable[..., Event]
+
+
+def _floats(*columns: np.ndarray) -> list[torch.Tensor]:
+    return [torch.from_numpy(np.asarray(column, np.float32)) for column in columns]
+
+
+def toy_event(seed: int = 0, tracks: int = 25, noise: int = 20) -> Event:
+    """An event of ``8 * tracks + noise`` hits with every column of a tracking event; the first track flies along -x.
+
+    Particles come from the beam line with pT from 0.5 GeV, hits are smeared by the resolution and shuffled.
+    """
+    random = np.random.default_rng(seed)
+    charge, pt = random.choice([-1.0, 1.0], tracks), 0.5 + random.exponential(1.0, tracks)
+    phi, eta, z0 = random.uniform(-np.pi, np.pi, tracks), random.uniform(-1.2, 1.2, tracks), random.normal(0, 5, tracks)
+    phi[:1] = np.pi
+    helix = Helix(0.0, *(column[:, None] for column in (z0, phi, eta, charge, pt)))
+    radius = np.array(list(BARREL), np.float64)
+    arc = helix.arc_to_radius(radius[None]).reshape(tracks, len(radius))
+    true = np.stack([np.broadcast_to(c, arc.shape) for c in helix.at(arc)], axis=-1).reshape(-1, 3)
+    turned = (helix.phi + helix.kappa * arc).reshape(-1)
+    momentum = np.repeat(pt, 8)[:, None] * np.stack(
+        [np.cos(turned), np.sin(turned), np.repeat(np.sinh(eta), 8)], axis=-1
+    )
+    kind, angle = random.integers(0, 8, noise), random.uniform(-np.pi, np.pi, noise)
+    stray = np.stack(
+        [radius[kind] * np.cos(angle), radius[kind] * np.sin(angle), random.uniform(-600, 600, noise)], axis=-1
+    )
+    true, momentum = np.concatenate([true, stray]), np.concatenate([momentum, np.zeros((noise, 3))])
+    across, _, along = hit_sigmas(*true.T)
+    angle = np.arctan2(true[:, 1], true[:, 0]) + random.normal(0, across) / np.hypot(true[:, 0], true[:, 1])
+    distance, z = np.hypot(true[:, 0], true[:, 1]), true[:, 2] + random.normal(0, along)
+    element = np.array(list(BARREL.values()))[np.concatenate([np.tile(np.arange(8), tracks), kind])]
+    order = random.permutation(len(true))
+    x, y, z = _floats(distance * np.cos(angle), distance * np.sin(angle), z)
+    tx, ty, tz, tpx, tpy, tpz = _floats(*true.T, *momentum.T)
+    particle = np.concatenate([np.repeat(np.arange(tracks), 8), np.full(noise, -1)])
+    columns = {"x": x, "y": y, "z": z} | {
+        name: torch.from_numpy(np.asarray(column, np.int64))
+        for name, column in (("volume", element[:, 0]), ("layer", element[:, 1]), ("module", np.arange(len(true)) % 50))
+    }
+    columns |= {"object": torch.from_numpy(particle), "tx": tx, "ty": ty, "tz": tz, "tpx": tpx, "tpy": tpy, "tpz": tpz}
+    weight = np.where(particle >= 0, 1 / max(8 * tracks, 1), 0.0)
+    columns["weight"] = torch.from_numpy(weight)
+    point = {"id": torch.arange(1, len(true) + 1), **{name: column[order] for name, column in columns.items()}}
+    names = ("vx", "vy", "vz", "px", "py", "pz", "charge")
+    zero = np.zeros(tracks)
+    values = _floats(zero, zero, z0, pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta), charge)
+    particles = {"id": torch.arange(tracks) + 100, "pdg": torch.full((tracks,), 211)}
+    particles |= dict(zip(names, values, strict=True)) | {"hits": torch.full((tracks,), 8)}
+    return Event(point=point, object=particles, scene={"id": torch.tensor([seed])})
+
+
+@pytest.fixture(scope="session")
+def toy() -> Maker:
+    """The maker of toy events: ``toy(seed, tracks, noise)``."""
+    return toy_event
+
+
+@pytest.fixture(scope="session")
+def toys(toy: Maker) -> list[Event]:
+    """Four toy events of 220 hits."""
+    return [toy(seed) for seed in range(4)]
