@@ -3,8 +3,8 @@
     python -m bench.demo -o demo
 
 simulates, runs each finder in a process of its own (``bench/measure.py``), scores the tracks and writes tables, plots
-and the event display. ``--help`` lists the settings. Without pyacts and pythia8mc it takes the event that ships with the
-package, and leaves the filter out.
+and the event display. ``--help`` lists the settings. Without pyacts and pythia8mc it takes the event that ships with
+the package, and leaves the filter out.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from cloudchamber.reconstruct import Reconstructor
 from cloudchamber.report import Column, Curve, console_table, markdown_table, plot_efficiency, plot_event, write_display
 from cloudchamber.report.scores import STAGE_COLUMNS, stage_rows
 
-NAMES = {"network": "cloudchamber"} | {f"ckf-{c}": f"CKF {c}, pT > 0.5 GeV" for c in "CDE"}
+NAMES = {"network": "cloudchamber"} | {f"ckf-{c}": f"CKF {c}, pT > 0.5" for c in "CDE"}
 NAMES |= {f"ckf-{c}": f"CKF {c}, all pT" for c in "FG"}
 SHIPPED = Path(str(files("cloudchamber") / "data" / "example.parquet"))
 
@@ -88,7 +88,8 @@ def measure(finder: str, options: argparse.Namespace, events: Path, bars: Progre
             bars.advance(step)
         errors = process.stderr.read()
     if process.returncode:
-        raise UserError(f"{NAMES[finder]}: {(errors.strip().splitlines() or ['it failed'])[-1]}")
+        last = (errors.strip().splitlines() or ["it failed"])[-1]
+        raise UserError(f"{NAMES[finder]}: {last.removeprefix('error: ')}")
     bars.stop_task(step)
     tracks = open_events(path.with_suffix(".parquet"))
     return Found(
@@ -118,7 +119,7 @@ def draw(found: Sequence[Found], events: Path, directory: Path, bars: Progress) 
     bars.advance(step)
     plot_event(event, tracks, paths[1])
     bars.advance(step)
-    cuts = {"pt": (PT_BINS, "|η| < 4, ≥ 7 hits"), "eta": (ETA_BINS, "$p_T$ > 1 GeV, ≥ 7 hits")}
+    cuts = {"pt": (PT_BINS, "|η| < 4, ≥ 7 hits"), "eta": (ETA_BINS, "pT > 1 GeV, |η| < 4, ≥ 7 hits")}
     for path, (variable, (bins, title)) in zip(paths[2:], cuts.items(), strict=True):
         curves = [Curve(one.name, bins, one.scores.binned[variable]) for one in found]
         plot_efficiency(curves, path, variable, title=title)
@@ -170,7 +171,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
         facts |= {"seed": None, "pileup": 60}
     paths += write_tables(found, stages, facts, options.directory)
     heads = [Column("quantity", " "), *(Column(one.name, one.name) for one in found)]
-    title = f"{len(hits)} events, {sum(hits) // len(hits):,} hits each".replace(",", "\N{NO-BREAK SPACE}")
+    title = f"tt̄ + {facts['pileup']:g} pile-up: {len(hits)} events, {sum(hits) / len(hits) / 1e3:.1f}k hits on average"
     console.print(console_table(rows(found), heads, title))
     console.print(LEGEND, style="dim", highlight=False)
     console.print(console_table(stage_rows(stages, len(hits)), STAGE_COLUMNS, "Pairs of hits, stage by stage"))

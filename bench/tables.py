@@ -10,7 +10,8 @@ import numpy as np
 
 from cloudchamber.evaluate import Scores
 from cloudchamber.event import Event
-from cloudchamber.report import memory, percent, plain, seconds
+from cloudchamber.metrics import Fraction
+from cloudchamber.report import memory, plain, seconds
 
 
 class Finding(Protocol):
@@ -35,7 +36,17 @@ def _score(name: str) -> Callable[[Finding], str]:
 
 
 def _rate(selection: str, rate: str, style: str = "double") -> Callable[[Finding], str]:
-    return lambda found: percent(found.scores.rates[selection][style][rate])
+    return lambda found: _percent(found.scores.rates[selection][style][rate])
+
+
+def _percent(fraction: Fraction) -> str:
+    """Percent with its errors, in one digit after the point unless the errors are smaller."""
+    mean, low, high = (100 * float(v) for v in (fraction.value, fraction.low, fraction.high))
+    if not math.isfinite(mean):
+        return "–"
+    digits = 1 if max(high - mean, mean - low) >= 0.095 else 2
+    up, down = f"{high - mean:.{digits}f}", f"{mean - low:.{digits}f}"
+    return f"{mean:.{digits}f} ± {up}" if up == down else f"{mean:.{digits}f} +{up} −{down}"
 
 
 def _mean(name: str) -> Callable[[Finding], str]:
@@ -46,27 +57,29 @@ def _mean(name: str) -> Callable[[Finding], str]:
 QUANTITIES: dict[str, Callable[[Finding], str]] = {
     "TrackML score": _score("trackml"),
     "TrackML score, primaries": _score("trackml_primaries"),
-    "Efficiency, pT > 1 GeV": _rate("pT > 1 GeV", "efficiency"),
-    "Efficiency, pT > 0.5 GeV": _rate("pT > 0.5 GeV", "efficiency"),
-    "Efficiency, all": _rate("all", "efficiency"),
-    "Fake rate, pT > 1 GeV": _rate("pT > 1 GeV", "fake_rate"),
-    "Fake rate, all": _rate("all", "fake_rate"),
-    "Duplicate rate, all": _rate("all", "duplicate_rate", "standard"),
+    "Efficiency, pT > 1 [%]": _rate("pT > 1 GeV", "efficiency"),
+    "Efficiency, pT > 0.5 [%]": _rate("pT > 0.5 GeV", "efficiency"),
+    "Efficiency, all [%]": _rate("all", "efficiency"),
+    "Fake rate, pT > 1 [%]": _rate("pT > 1 GeV", "fake_rate"),
+    "Fake rate, all [%]": _rate("all", "fake_rate"),
+    "Duplicate rate, all [%]": _rate("all", "duplicate_rate", "standard"),
     "Tracks per event": lambda found: plain(round(np.mean([t.rows("object") for t in found.tracks]))),
     "Time per event": _mean("seconds"),
     "CPU time per event": _mean("cpu"),
     "Peak memory": lambda found: memory(found.cost["memory"]),
 }
 
-LEGEND = """\
-TrackML score: over all hits and particles, mean over events. Efficiency: particles with |η| < 4 and at least 7 hits
-(all: at least 4 hits) that a track matches by double majority: more than half of the hits of either are the other's.
-Fake rate: tracks of at least 4 hits (pT > 1 GeV: of fitted pT > 1 GeV, |η| < 4) that match no particle so. Duplicates:
-further tracks of which at least half of the hits are those of a particle that has one already.
-CKF: combinatorial Kalman filter of ACTS, one thread, greedy ambiguity resolution, given the same hits. With
-pT > 0.5 GeV it looks neither for softer tracks nor for any of fewer than 7 hits, which bounds its TrackML score and its
-efficiency over all; "all pT" is pT > 0.15 GeV and at least 5 hits. Time: from hits in memory to tracks in memory; for
-the CKF that of its algorithms alone. Memory: of the whole process, each finder in its own."""
+LEGEND = (
+    "TrackML score: over all hits and particles, mean over events. Efficiency: particles with |η| < 4 and at least 7 "
+    "hits (all: at least 4 hits) that a track matches by double majority: more than half of the hits of either are the "
+    "other's. Fake rate: tracks of at least 4 hits (pT > 1: of fitted pT > 1 GeV, |η| < 4) that match no particle so. "
+    "Duplicates: further tracks of which at least half of the hits are those of a particle that has one already.\n"
+    "CKF: combinatorial Kalman filter of ACTS, one thread, greedy ambiguity resolution, given the same hits. With "
+    "pT > 0.5 GeV it looks neither for softer tracks nor for any of fewer than 7 hits, which bounds its TrackML score "
+    'and its efficiency over all; "all pT" is pT > 0.15 GeV and at least 5 hits.\n'
+    "Time: from hits in memory to tracks in memory; for the CKF that of its algorithms alone. Memory: of the whole "
+    "process, each finder in its own."
+)
 
 
 def rows(found: Iterable[Finding]) -> list[dict[str, str]]:
