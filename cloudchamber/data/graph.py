@@ -113,13 +113,14 @@ class Windows(nn.Module):
         """Senders and receivers, and the number of edges of each layer pair."""
         event = hit_columns(event)
         key = layer_key(event)
-        layer = torch.searchsorted(self.layers, key).clamp(max=max(len(self.layers) - 1, 0))
-        known = self.layers[layer] == key if len(self.layers) else torch.zeros_like(key, dtype=torch.bool)
-        layer = torch.where(known, layer, len(self.layers)).numpy()
+        layers = self.layers.cpu()  # the search is on the CPU wherever the task is
+        place = torch.searchsorted(layers, key).clamp(max=max(len(layers) - 1, 0))
+        known = layers[place] == key if len(layers) else torch.zeros_like(key, dtype=torch.bool)
+        layer = torch.where(known, place, len(layers)).numpy()
         radius, phi, z = (event.point[name].numpy() for name in ("radius", "phi", "z"))
         by_phi = np.argsort(phi, kind="stable")
-        offset, order = group(layer[by_phi], len(self.layers) + 1)
-        windows = (self.pairs.numpy(), self.low.numpy(), self.high.numpy())
+        offset, order = group(layer[by_phi], len(layers) + 1)
+        windows = (self.pairs.cpu().numpy(), self.low.cpu().numpy(), self.high.cpu().numpy())
         found: tuple[Array, Array, Array] = _search(radius, phi, z, offset, by_phi[order], *windows)
         return found
 
@@ -188,38 +189,59 @@ def _first(phi: Array, rows: Array, least: float) -> int:
 
 
 @numba.njit(cache=True)
-def _double(array: Array) -> Array:
-    larger = np.empty(2 * len(array), array.dtype)
-    larger[: len(array)] = array
-    return larger
+def _partners(
+    a: int, outer: Array, radius: Array, phi: Array, z: Array, least: Array, most: Array, found: Array, write: bool
+) -> int:
+    """The hits of ``outer`` (sorted by phi) inside the windows of hit a: how many, and which if ``write``."""
+    number = 0
+    for turn in (-2 * np.pi, 0.0, 2 * np.pi):  # the window may reach around the circle
+        start, end = phi[a] + turn + least[0], phi[a] + turn + most[0]
+        if end < -np.pi or start > np.pi:
+            continue
+        for place in range(_first(phi, outer, start), len(outer)):
+            b = outer[place]
+            if phi[b] > end:
+                break
+            dz, dr = z[b] - z[a], radius[b] - radius[a]
+            if dz < least[2] or dz > most[2] or dr < least[1] or dr > most[1] or a == b:
+                continue
+            _, _, _, slope, z0 = pair_features(radius[a], phi[a], z[a], radius[b], phi[b], z[b])
+            if slope < least[3] or slope > most[3] or z0 < least[4] or z0 > most[4]:
+                continue
+            if radius[a] ** 2 + z[a] ** 2 > radius[b] ** 2 + z[b] ** 2:
+                continue
+            if write:
+                found[number] = b
+            number += 1
+    return number
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, parallel=True)
 def _search(
     radius: Array, phi: Array, z: Array, offset: Array, order: Array, pairs: Array, low: Array, high: Array
 ) -> tuple[Array, Array, Array]:
-    sender, receiver, found = np.empty(1 << 16, np.int64), np.empty(1 << 16, np.int64), 0
-    count = np.zeros(len(pairs), np.int64)
-    for pair in range(len(pairs)):
-        inner = order[offset[pairs[pair, 0]] : offset[pairs[pair, 0] + 1]]
+    """Candidates of every pair of layers: senders, receivers, and how many each pair of layers has.
+
+    They are counted first and written then, so that threads need not wait for each other and the order is always the
+    same: by pair of layers, sender in order of phi, receiver in order of phi.
+    """
+    size = np.array([offset[p + 1] - offset[p] for p in pairs[:, 0]])
+    first = np.zeros(len(pairs) + 1, np.int64)
+    first[1:] = np.cumsum(size)
+    nothing = np.empty(0, np.int64)
+    stop = np.zeros(first[-1] + 1, np.int64)
+    for pair in numba.prange(len(pairs)):
         outer = order[offset[pairs[pair, 1]] : offset[pairs[pair, 1] + 1]]
-        least, most = low[pair], high[pair]
-        before = found
-        for a in inner:
-            for turn in (-2 * np.pi, 0.0, 2 * np.pi):  # the window may reach around the circle
-                if phi[a] + turn + most[0] < -np.pi or phi[a] + turn + least[0] > np.pi:
-                    continue
-                for b in outer[_first(phi, outer, phi[a] + turn + least[0]) :]:
-                    if phi[b] > phi[a] + turn + most[0]:
-                        break
-                    values = pair_features(radius[a], phi[a], z[a], radius[b], phi[b], z[b])
-                    inside = a != b and radius[a] ** 2 + z[a] ** 2 <= radius[b] ** 2 + z[b] ** 2
-                    for k in range(1, 5):
-                        inside &= least[k] <= values[k] <= most[k]
-                    if inside:
-                        if found == len(sender):
-                            sender, receiver = _double(sender), _double(receiver)
-                        sender[found], receiver[found] = a, b
-                        found += 1
-        count[pair] = found - before
-    return sender[:found].copy(), receiver[:found].copy(), count
+        for i in range(size[pair]):
+            a = order[offset[pairs[pair, 0]] + i]
+            stop[first[pair] + i + 1] = _partners(a, outer, radius, phi, z, low[pair], high[pair], nothing, False)
+    stop = np.cumsum(stop)
+    sender, receiver = np.empty(stop[-1], np.int64), np.empty(stop[-1], np.int64)
+    for pair in numba.prange(len(pairs)):
+        outer = order[offset[pairs[pair, 1]] : offset[pairs[pair, 1] + 1]]
+        for i in range(size[pair]):
+            a = order[offset[pairs[pair, 0]] + i]
+            part = slice(stop[first[pair] + i], stop[first[pair] + i + 1])
+            sender[part] = a
+            _partners(a, outer, radius, phi, z, low[pair], high[pair], receiver[part], True)
+    return sender, receiver, stop[first[1:]] - stop[first[:-1]]

@@ -38,8 +38,10 @@ def _impact(x: float, y: float, acx: float, acy: float, ac: float, curvature: fl
 
 
 @numba.njit(cache=True, fastmath=True, inline="always")
-def _judge(a: int, b: int, c: int, x: Array, y: Array, z: Array, sigma: Array) -> Any:
+def _judge(a: int, b: int, c: int, x: Array, y: Array, z: Array, sigma: Array, bound: float) -> Any:
     """Cost, curvature, impact parameter and straightness of the helix through hits a, b, c (in this order).
+
+    The cost is infinite, and the impact parameter not computed, where the straightness alone reaches ``bound``.
 
     The straightness is the squared distance of b from the line a-c in the (arc length, z) plane, in units of the
     variance from the hit resolutions and from multiple scattering in b at the momentum that the circle gives.
@@ -69,6 +71,8 @@ def _judge(a: int, b: int, c: int, x: Array, y: Array, z: Array, sigma: Array) -
     angle = 0.0136 * max(sine, 1e-3) / pt * np.sqrt(RADIATION_LENGTHS)
     variance += (angle * far * s2 / max(sine, 1e-3)) ** 2
     straight = (abz * sine - s1 * cosine) ** 2 / variance
+    if straight >= bound:
+        return np.inf, 0.0, 0.0, straight
     impact = _impact(x[a], y[a], acx, acy, ac, curvature)
     inner = np.sqrt(x[a] * x[a] + y[a] * y[a])
     blur_impact = IMPACT_RESOLUTION + inner * (0.5 * blur * np.sqrt(x[b] * x[b] + y[b] * y[b]) + angle)
@@ -88,7 +92,8 @@ def _best(
             e1 = into[1][p]
             for q in range(out[0][b], out[0][b + 1]):
                 e2 = out[1][q]
-                cost, curvature, impact, straight = _judge(sender[e1], b, receiver[e2], x, y, z, sigma)
+                bound = max(best[1, e1], best[0, e2])
+                cost, curvature, impact, straight = _judge(sender[e1], b, receiver[e2], x, y, z, sigma, bound)
                 if straight < 9:
                     ways[1, e1] += 1
                     ways[0, e2] += 1

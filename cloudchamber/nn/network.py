@@ -14,6 +14,7 @@ from cloudchamber.nn.mlp import MLP, MLPConfig
 
 CATEGORIES = 2048  # layers, particle types: any whole number, taken modulo this
 CATEGORY_WIDTH = 8
+CHUNK = 32_768  # edges judged at a time where each stands by itself: small enough to stay in the cache
 
 
 class EdgeNetwork(nn.Module):
@@ -36,12 +37,18 @@ class EdgeNetwork(nn.Module):
     def forward(self, x: Tensor, category: Tensor, e: Tensor, sender: Tensor, receiver: Tensor) -> Tensor:
         """Logits of the edges."""
         x = self.point(torch.cat([x, self.category(category % CATEGORIES)], dim=1))
+        if not self.rounds and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            parts = zip(e.split(CHUNK), sender.split(CHUNK), receiver.split(CHUNK), strict=True)
+            return torch.cat([self._judge(x, self.edge(part), s, r) for part, s, r in parts])
         e = self.edge(e)
         for block in self.rounds:
             if self.config.recompute and torch.is_grad_enabled():
                 x, e = checkpoint(block, x, e, sender, receiver, use_reentrant=False)
             else:
                 x, e = block(x, e, sender, receiver)
+        return self._judge(x, e, sender, receiver)
+
+    def _judge(self, x: Tensor, e: Tensor, sender: Tensor, receiver: Tensor) -> Tensor:
         return cast(Tensor, self.head(x, e, sender, receiver)).squeeze(1)
 
 
