@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cloudchamber.config import Run, parse, with_graph
-from cloudchamber.data.store import atomic
+from cloudchamber.data.store import atomic, one_line
 from cloudchamber.errors import UserError
 from cloudchamber.tasks import GRAPHS, TASKS, Proposal, ProposalConfig, Task
 
@@ -50,7 +50,7 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], Run, dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
         raw, extra = json.loads(metadata["run"]), json.loads(metadata["extra"])
     except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise UserError(f"{path}: corrupt checkpoint: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{path}: corrupt checkpoint: {one_line(error)}") from None
     return tensors, parse(raw, str(path)), extra
 
 
@@ -69,21 +69,25 @@ def resolve(run: Run) -> Run:
 
 
 def build(run: Run) -> Task:
-    """The task of a resolved run, untrained."""
+    """The task of a resolved run, untrained. Raises ``UserError`` when its parts do not fit together."""
+    kind = TASKS[run.task.kind][1]
+    if run.model.kind != kind.model:
+        raise UserError(f"model.kind: a task of kind {run.task.kind!r} needs {kind.model!r}, found {run.model.kind!r}")
     if isinstance(run.graph, ProposalConfig):
         graph: Any = Proposal(build(parse(cast(dict[str, Any], run.graph.run), "graph.run")))
     else:
         graph = GRAPHS[run.graph.kind][1](run.graph)
-    return cast(Task, TASKS[run.task.kind][1](run.task, graph, run.model))
+    return kind(run.task, graph, run.model)
 
 
 def start(run: Run) -> tuple[Run, Task]:
-    """A resolved run and its task ready for training: new weights by the seed, earlier stages with their trained ones."""
+    """A resolved run and its task to be trained: new weights by the seed, earlier stages with their trained ones."""
     resolved = resolve(run)
     torch.manual_seed(run.train.seed)
     task = build(resolved)
-    if isinstance(run.graph, ProposalConfig) and run.graph.weights:
-        fill(cast(Proposal, task.graph).task, part(read(run.graph.weights)[0], "weights"), run.graph.weights)
+    graph = getattr(task, "graph", None)  # an embedding has none
+    if isinstance(graph, Proposal) and run.graph.weights:
+        fill(graph.task, part(read(run.graph.weights)[0], "weights"), run.graph.weights)
     return resolved, task
 
 

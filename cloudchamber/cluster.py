@@ -14,14 +14,14 @@ Array = NDArray[Any]
 
 
 def components(sender: Array, receiver: Array, points: int, *, min_points: int = 3) -> Array:
-    """Connected components of at least ``min_points`` points, numbered 0, 1, ...: object per point ``(points,)``, or -1."""
+    """Connected components of at least ``min_points`` points: their number per point, shape ``(points,)``, or -1."""
     _, label = connected_components(sender, receiver, points)
     return _renumber(label, min_points)
 
 
 def _renumber(label: Array, min_points: int) -> Array:
     """Number labels of at least ``min_points`` points consecutively; others, and -1, become -1."""
-    size = np.bincount(label + 1)
+    size = np.bincount(label + 1, minlength=1)
     kept = size >= min_points
     kept[0] = False
     number = np.where(kept, np.cumsum(kept) - 1, -1)
@@ -34,11 +34,15 @@ def _extend(
 ) -> tuple[Array, Array]:
     """Gain of the best path that ends in each free point, and the point before it on that path, -1 at its start."""
     best, before = np.zeros(len(used)), np.full(len(used), -1, np.int64)
+    seen = used.copy()
     for point in by_distance:
         if used[point]:
             continue
+        seen[point] = True
         for edge in incoming[offset[point] : offset[point + 1]]:
             start = sender[edge]
+            if start == point or not seen[start]:
+                continue  # against the order, as between points at one distance: a path with it could be a circle
             if not used[start] and best[start] + gain[edge] > best[point]:
                 best[point], before[point] = best[start] + gain[edge], start
     return best, before
@@ -74,7 +78,8 @@ def walk(
     """Split a directed graph into paths of the largest total gain: object per point, shape ``(points,)``, or -1.
 
     ``gain`` (edges,) is the log-likelihood ratio of an edge against a threshold, so that the best path through a
-    component is its most likely track; ``distance`` (points,) grows along every edge. The longest-path recursion of the
+    component is its most likely track; ``distance`` (points,) grows along every edge: one along which it falls is left
+    out. The longest-path recursion of the
     walk-through of Exa.TrkX (arXiv:2103.06995) runs over all components at once; the best paths are taken, their points
     removed, and the rest is walked again, at most ``rounds`` times. Linear in points and edges but for one sort.
     """

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -56,7 +56,7 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One training: ``data -> graph -> model -> task``, by ``train``. Leaf settings are described beside their class."""
+    """One training: ``data -> graph -> model -> task``, by ``train``. Settings are described beside their class."""
 
     data: DataConfig
     graph: Any
@@ -74,7 +74,7 @@ def parse(raw: Mapping[str, Any], where: str) -> Run:
 
     Raises ``UserError`` for unknown keys (with the nearest known one), kinds and values of a wrong type.
     """
-    _known(raw, [f.name for f in fields(Run)], where)
+    _known(_table(raw, where), [f.name for f in fields(Run)], where)
     tables: dict[str, Mapping[str, tuple[type, type]]] = {"graph": GRAPHS, "model": BLOCKS, "task": TASKS}
     sections: dict[str, Any] = {}
     for name, config in (("data", DataConfig), ("train", TrainConfig)):
@@ -82,9 +82,9 @@ def parse(raw: Mapping[str, Any], where: str) -> Run:
     for name, table in tables.items():
         section = _table(raw.get(name, {"kind": "windows"} if name == "graph" else {}), f"{where}: {name}")
         kind = section.get("kind")
-        if kind not in table:
+        if not isinstance(kind, str) or kind not in table:
             raise UserError(f"{where}: {name}.kind: expected one of {', '.join(table)}, found {kind!r}")
-        sections[name] = _leaf(table[str(kind)][0], section, f"{where}: {name}")
+        sections[name] = _leaf(table[kind][0], section, f"{where}: {name}")
     return Run(**sections)
 
 
@@ -102,13 +102,16 @@ def _known(section: Mapping[str, Any], names: Sequence[str], where: str) -> None
 
 
 def _leaf(config: type[T], section: Any, where: str) -> T:
-    _known(_table(section, where), [f.name for f in fields(config)], where)  # type: ignore[arg-type]
-    try:
-        return TypeAdapter(config).validate_python(section)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise UserError(f"{where}.{key}: {first['msg']}, found {first['input']!r}") from None
+    hints = get_type_hints(config)
+    _known(_table(section, where), list(hints), where)
+    values: dict[str, Any] = {}
+    for key, value in section.items():
+        given = tuple(value) if isinstance(value, list) else value  # TOML and JSON have no tuples
+        try:
+            values[key] = TypeAdapter(hints[key]).validate_python(given, strict=True)  # "3" and true are no numbers
+        except ValidationError as error:
+            raise UserError(f"{where}.{key}: {error.errors()[0]['msg']}, found {value!r}") from None
+    return config(**values)
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Run:
@@ -135,10 +138,12 @@ def override(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]
             value = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
             value = text
-        result.setdefault(section, {})[key] = value
+        if not isinstance(result.setdefault(section, {}), dict):
+            raise UserError(f"setting {setting!r}: {section} is no table of settings, but {result[section]!r}")
+        result[section][key] = value
     return result
 
 
-def with_graph(run: Run, **changes: Any) -> Run:
+def with_graph(run: Run, /, **changes: Any) -> Run:
     """A copy with settings of the graph changed."""
     return replace(run, graph=replace(run.graph, **changes))

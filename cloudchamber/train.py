@@ -6,6 +6,7 @@ import csv
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,13 +17,14 @@ from torch import Tensor
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from cloudchamber import checkpoint
-from cloudchamber.config import Run, TrainConfig
+from cloudchamber.config import Run
 from cloudchamber.data import EventSource, open_events
 from cloudchamber.data.loader import Prepared, batches, epoch_order
+from cloudchamber.data.store import atomic, one_line
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event
 from cloudchamber.metrics import Fraction
-from cloudchamber.tasks import Task
+from cloudchamber.tasks import ProposalConfig
 
 LAST, BEST, LOG = "last.safetensors", "best.safetensors", "log.csv"
 
@@ -34,22 +36,27 @@ def train(run: Run, directory: str | Path, *, resume: bool = False, stop_after: 
     ``log.csv`` and TensorBoard files. A run resumed from ``last.safetensors`` ends with the same weights as one that
     was never stopped. ``stop_after`` ends the session after so many steps, as a time limit would.
 
-    Raises ``UserError`` for unusable data or settings, and when the loss is not finite: it names step and parts.
+    Raises ``UserError`` for unusable data or settings, and when loss or gradient is not finite (with step and parts).
     """
     directory = Path(directory)
     if (directory / LAST).exists() and not resume:
         raise UserError(f"{directory}: holds a training already; go on with it (--resume) or choose another directory")
-    directory.mkdir(parents=True, exist_ok=True)
     settings = run.train
-    fabric = Fabric(
-        accelerator=settings.accelerator,
-        strategy=settings.strategy,
-        devices=settings.devices,
-        precision=cast(Any, settings.precision),
-    )
+    try:
+        fabric = Fabric(
+            accelerator=settings.accelerator,
+            strategy=settings.strategy,
+            devices=settings.devices,
+            precision=cast(Any, settings.precision),
+        )
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"train: accelerator, devices, strategy or precision: {one_line(error)}") from None
     fabric.launch()
     loop = _Loop(run, directory, fabric, resume=resume)
-    loop.run_epochs(stop_after)
+    try:
+        loop.run_epochs(stop_after)
+    finally:
+        loop.close()
     return directory / BEST
 
 
@@ -61,7 +68,8 @@ class _Loop:
         state: dict[str, Tensor] = {}
         self.step, self.epoch, self.done, self.least = 0, 0, 0, math.inf
         if resume:
-            state, self.run, position = checkpoint.read(directory / LAST)
+            state, saved, position = checkpoint.read(directory / LAST)
+            self.run = _continued(saved, run, directory / LAST)
             task = checkpoint.build(self.run)
             checkpoint.fill(task, checkpoint.part(state, "weights"), directory / LAST)
             self.step, self.epoch, self.done = position["step"], position["epoch"], position["done"]
@@ -80,7 +88,16 @@ class _Loop:
             torch.set_rng_state(state["rng/torch"])
         self.module, self.optimizer = fabric.setup(task, optimizer)
         self.module.mark_forward_method("loss")
-        self.writer = SummaryWriter(str(directory)) if fabric.is_global_zero else None
+        directory.mkdir(parents=True, exist_ok=True)
+        self.writer = None
+        if fabric.is_global_zero:
+            self.writer = SummaryWriter(str(directory), purge_step=self.step + 1)
+            _trim(directory / LOG, self.step)
+
+    def close(self) -> None:
+        """Flush the logs."""
+        if self.writer is not None:
+            self.writer.close()
 
     def _prepare(self, event: Event) -> Event:
         with torch.no_grad():
@@ -105,7 +122,7 @@ class _Loop:
                     left -= 1
                     place = self.epoch * len(self.events) + self.done
                     bar.update(line, completed=place, epoch=self.epoch, loss=sum(parts.values()))
-                    if self.step % self.settings.every == 0:
+                    if self.step % max(self.settings.every, 1) == 0:
                         self._save()
                 self._validate()
                 self.epoch, self.done = self.epoch + 1, 0
@@ -121,15 +138,21 @@ class _Loop:
         parts = self.module.loss(group.to(self.fabric.device))
         loss = torch.stack(list(parts.values())).sum()
         values = {name: float(part.detach()) for name, part in parts.items()}
-        if not torch.isfinite(loss):
-            raise UserError(f"loss is not finite at step {self.step} of epoch {self.epoch}: {values}")
+        self._finite("loss", loss, values)
         self.fabric.backward(loss)
-        self.fabric.clip_gradients(self.module, self.optimizer, max_norm=self.settings.clip, error_if_nonfinite=True)
+        norm = self.fabric.clip_gradients(
+            self.module, self.optimizer, max_norm=self.settings.clip, error_if_nonfinite=False
+        )
+        self._finite("gradient", norm, values)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.step += 1
         self._log({f"train/{name}": value for name, value in values.items()})
         return values
+
+    def _finite(self, what: str, number: Tensor | None, parts: Mapping[str, float]) -> None:
+        if number is not None and not torch.isfinite(number):
+            raise UserError(f"{what} is not finite at step {self.step} of epoch {self.epoch}: {dict(parts)}")
 
     def _rate(self) -> float:
         """Linear warm-up, then half a cosine, over the fraction of the training that is done."""
@@ -142,14 +165,16 @@ class _Loop:
         self.module.eval()
         with torch.random.fork_rng():  # validation leaves the random numbers of the training alone
             torch.manual_seed(self.settings.seed)
-            losses: list[float] = []
+            losses: list[dict[str, float]] = []
             scores: dict[str, Fraction] = {}
             for index in range(len(self.valid)):
                 event = self.valid[index].to(self.fabric.device)
-                losses.append(float(sum(self.module.loss(event).values())))
-                for name, score in self.task.score(event.to("cpu")).items():
+                losses.append({name: float(part) for name, part in self.module.loss(event).items()})
+                self._finite("validation loss", torch.tensor(sum(losses[-1].values())), losses[-1])
+                for name, score in self.task.score(event).items():
                     scores[name] = scores[name] + score if name in scores else score
-        loss = float(self.fabric.all_reduce(torch.tensor(sum(losses) / max(len(losses), 1))))
+        mean = sum(sum(parts.values()) for parts in losses) / max(len(losses), 1)
+        loss = float(cast(Tensor, self.fabric.all_reduce(torch.tensor(mean))))
         self._log({"valid/loss": loss, **{f"valid/{name}": float(score.value) for name, score in scores.items()}})
         if loss < self.least:
             self.least = loss
@@ -183,6 +208,31 @@ def _events(path: str, limit: int, key: str) -> EventSource:
         raise UserError(f"{key}: names no directory of events")
     source = open_events(path)
     return source[:limit] if limit else source
+
+
+def _continued(saved: Run, run: Run, path: Path) -> Run:
+    """The saved run with the paths and the settings of the loop of now. What is learned must be the same."""
+    graph = run.graph
+    if isinstance(graph, ProposalConfig) and isinstance(saved.graph, ProposalConfig):
+        graph = replace(graph, run=saved.graph.run)  # the weights are in the checkpoint: where they came from is free
+        graph = replace(graph, weights=saved.graph.weights)
+    for section, now, before in (
+        ("graph", graph, saved.graph),
+        ("model", run.model, saved.model),
+        ("task", run.task, saved.task),
+    ):
+        if now != before:
+            raise UserError(f"{path}: trained with another {section}: {before}, now {now}")
+    return replace(saved, data=run.data, train=run.train)
+
+
+def _trim(log: Path, step: int) -> None:
+    """Drop the rows of steps after ``step``: they are about to be done again."""
+    if log.exists():
+        with log.open(newline="") as file:
+            rows = [row for row in csv.reader(file) if len(row) == 5 and int(row[2]) <= step]
+        with atomic(log) as temporary, temporary.open("w", newline="") as file:
+            csv.writer(file).writerows(rows if step else [])
 
 
 def _flat(optimizer: Any) -> dict[str, Tensor]:

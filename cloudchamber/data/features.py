@@ -83,13 +83,13 @@ def true_pairs(event: Event) -> tuple[Tensor, Tensor]:
     particle = event.point["object"].numpy()
     hit = np.flatnonzero(particle >= 0)
     particle = particle[hit]
-    away = [
-        event.point[x].numpy()[hit] - event.object[v].numpy()[particle] for x, v in zip("xyz", _VERTEX, strict=True)
-    ]
-    order = np.lexsort((sum(a.astype(np.float64) ** 2 for a in away), particle))
+    away = np.zeros(len(hit))
+    for x, v in zip("xyz", _VERTEX, strict=True):
+        away += (event.point[x].numpy()[hit] - event.object[v].numpy()[particle]).astype(np.float64) ** 2
+    order = np.lexsort((away, particle))
     follows = particle[order[1:]] == particle[order[:-1]]
     first, second = hit[order[:-1][follows]], hit[order[1:][follows]]
-    distance = sum(event.point[name].double().numpy() ** 2 for name in "xyz")
+    distance = np.sum([event.point[name].double().numpy() ** 2 for name in "xyz"], axis=0)
     swap = distance[first] > distance[second]
     return torch.from_numpy(np.where(swap, second, first)), torch.from_numpy(np.where(swap, first, second))
 

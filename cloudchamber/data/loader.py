@@ -34,7 +34,7 @@ def epoch_order(events: int, seed: int, epoch: int) -> list[int]:
 
 
 def batches(events: Prepared, order: Sequence[int], points: int) -> Iterator[tuple[int, Event]]:
-    """Batches of whole events with at most ``points`` points, at least one event each, and how many events they hold."""
+    """Batches of whole events, at most ``points`` points but at least one event each, with their number of events."""
     pending: list[Event] = []
     total = 0
     for index in order:

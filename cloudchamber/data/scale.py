@@ -23,14 +23,16 @@ class Scale(nn.Module):
         self.register_buffer("deviation", torch.ones(columns))
 
     def fit(self, x: Tensor) -> None:
-        """Learn the three numbers of each column."""
+        """Learn the three numbers of each column; they stay as they are without rows."""
+        if len(x) == 0:
+            return
         for column in range(x.shape[1]):
             values = x[:, column].abs()
             values = values[values > 0]
             self.small[column] = values.double().sort().values[len(values) // 4] if len(values) else 1.0
         squashed = torch.asinh(x / self.small)
         self.mean.copy_(squashed.mean(0))
-        self.deviation.copy_(squashed.std(0).clamp(min=1e-6))
+        self.deviation.copy_(squashed.std(0, correction=min(1, len(x) - 1)).clamp(min=1e-6))
 
     def forward(self, x: Tensor) -> Tensor:
         """Scaled columns."""

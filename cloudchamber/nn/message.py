@@ -52,8 +52,9 @@ class PairMLP(nn.Module):
 class Message(nn.Module):
     """One round of the interaction network (Battaglia et al., arXiv:1612.00222), residual, directed both ways.
 
-    ``e' = e + f(e, x_sender, x_receiver)`` and ``x' = x + g(x, sum_in w e', sum_out w e')`` with ``w = sigmoid(gate e')``
-    or 1. Shapes: x ``(points, width)``, e ``(edges, width)``, sender and receiver ``(edges,)`` int64.
+    ``e' = e + f(e, x_sender, x_receiver)`` and ``x' = x + g(x, sum_in w e', sum_out w e')``, where
+    ``w = sigmoid(gate e')`` or 1. Shapes: x ``(points, width)``, e ``(edges, width)``, sender and receiver ``(edges,)``
+    int64.
     """
 
     def __init__(self, config: MessageConfig) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from itertools import pairwise
+from typing import Literal, cast
 
 from torch import Tensor, nn
 
@@ -18,7 +19,7 @@ class MLPConfig:
 
 
 class MLP(nn.Sequential):
-    """``depth`` hidden layers with ReLU, then a linear layer, optionally normalised: ``(rows, inputs) -> (rows, outputs)``.
+    """``depth`` hidden layers with ReLU, then a linear layer: ``(rows, inputs) -> (rows, outputs)``.
 
     ``norm`` adds layer normalisation to the output (Ba et al., arXiv:1607.06450).
     """
@@ -26,7 +27,7 @@ class MLP(nn.Sequential):
     def __init__(self, inputs: int, outputs: int, config: MLPConfig, *, norm: bool = False) -> None:
         sizes = [inputs, *[config.width] * config.depth]
         layers: list[nn.Module] = []
-        for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+        for fan_in, fan_out in pairwise(sizes):
             layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
         layers.append(nn.Linear(sizes[-1], outputs))
         if norm:
@@ -35,4 +36,4 @@ class MLP(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply to rows, shape ``(rows, inputs)``."""
-        return super().forward(x)
+        return cast(Tensor, super().forward(x))  # type: ignore[no-untyped-call]

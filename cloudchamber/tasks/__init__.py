@@ -1,5 +1,7 @@
 """What is learned: each task sees Events. A new task is one file and one row of ``TASKS``."""
 
+from torch import nn
+
 from cloudchamber.data.graph import Windows, WindowsConfig
 from cloudchamber.tasks.edges import Edges, EdgesConfig
 from cloudchamber.tasks.embed import Embed, EmbedConfig
@@ -7,9 +9,12 @@ from cloudchamber.tasks.graph import Proposal, ProposalConfig
 from cloudchamber.tasks.task import Task
 
 #: kind -> (settings, task)
-TASKS = {"edges": (EdgesConfig, Edges), "embed": (EmbedConfig, Embed)}
+TASKS: dict[str, tuple[type, type[Task]]] = {"edges": (EdgesConfig, Edges), "embed": (EmbedConfig, Embed)}
 
 #: kind -> (settings, source of candidate edges)
-GRAPHS = {"windows": (WindowsConfig, Windows), "task": (ProposalConfig, Proposal)}
+GRAPHS: dict[str, tuple[type, type[nn.Module]]] = {
+    "windows": (WindowsConfig, Windows),
+    "task": (ProposalConfig, Proposal),
+}
 
 __all__ = ["GRAPHS", "TASKS", "Proposal", "ProposalConfig", "Task"]

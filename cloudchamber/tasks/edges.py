@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cloudchamber.cluster import components, walk
 from cloudchamber.data.features import HIT_INPUTS, PAIR_INPUTS, edge_columns, label_edges, layer_key, true_pairs
 from cloudchamber.data.scale import Scale
+from cloudchamber.errors import UserError
 from cloudchamber.event import Event
 from cloudchamber.losses import binary_focal
 from cloudchamber.metrics import Fraction
@@ -46,8 +47,12 @@ class EdgesConfig:
 class Edges(Task):
     """A network scores the edges of a graph; tracks are paths or components of what it keeps."""
 
+    model = "message"
+
     def __init__(self, config: EdgesConfig, graph: nn.Module, model: MessageConfig) -> None:
         super().__init__()
+        if config.sample and model.depth:
+            raise UserError("task.sample: a sample of edges is no graph to pass messages on: expected model.depth = 0")
         self.config = config
         self.graph = graph
         self.point_scale = Scale(len(HIT_INPUTS))
@@ -133,6 +138,7 @@ def pair_rates(event: Event, min_hits: int) -> dict[str, Fraction]:
 
     A true edge that is not between consecutive hits of its particle counts as right for the purity.
     """
+    event = event.to("cpu")
     labelled = label_edges(event)
     inner, outer = true_pairs(event)
     hits = torch.bincount(event.point["object"] + 1, minlength=1)

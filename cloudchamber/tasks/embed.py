@@ -48,6 +48,8 @@ class Embed(Task):
     Edges are the neighbours within a radius of the learned space (Choma et al., arXiv:2007.00149).
     """
 
+    model = "mlp"
+
     def __init__(self, config: EmbedConfig, graph: nn.Module | None, model: MLPConfig) -> None:
         super().__init__()
         self.config = config
@@ -77,7 +79,7 @@ class Embed(Task):
         inner, outer = (rows.to(device) for rows in true_pairs(event.to("cpu")))
         chosen = torch.randperm(points)[: self.config.sample]
         point, near = fixed_radius(space, self.config.margin, self.config.neighbours, event.index("point"), chosen)
-        other = torch.randint(points, (len(chosen),))
+        other = torch.randint(max(points, 1), (len(chosen),))
         first = torch.cat([inner, point.to(device), chosen.to(device)])
         second = torch.cat([outer, near.to(device), other.to(device)])
         particle = event.point["object"]
@@ -94,8 +96,10 @@ class Embed(Task):
         space = self(event).detach()
         point, near = fixed_radius(space, self.config.radius, self.config.neighbours, event.index("point"))
         away = event.point["radius"].double() ** 2 + event.point["z"].double() ** 2
-        swap = away[point] > away[near]
-        pairs = torch.stack([torch.where(swap, near, point), torch.where(swap, point, near)]).unique(dim=1)
+        point, near = point.to(space.device), near.to(space.device)
+        swap = (away[point] > away[near]) | ((away[point] == away[near]) & (point > near))
+        ends = torch.stack([torch.where(swap, near, point), torch.where(swap, point, near)])
+        pairs = torch.unique(ends, dim=1) if ends.shape[1] else ends
         count = torch.bincount(event.index("point")[pairs[0]], minlength=len(event))
         return event.with_level("edge", {"sender": pairs[0], "receiver": pairs[1]}, count)
 

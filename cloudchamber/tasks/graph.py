@@ -23,7 +23,7 @@ class ProposalConfig:
 
 
 class Proposal(nn.Module):
-    """The edges that a trained, frozen task proposes: of an embedding its neighbours, of an edge filter what it keeps."""
+    """The edges that a trained, frozen task proposes: an embedding its neighbours, an edge filter what it keeps."""
 
     def __init__(self, task: Task) -> None:
         super().__init__()
@@ -35,7 +35,8 @@ class Proposal(nn.Module):
     def forward(self, event: Event) -> Event:
         """The event with the proposed edges."""
         with torch.no_grad():
-            return self.task.propose(self.task.prepare(event))
+            device = next(self.task.parameters()).device
+            return self.task.propose(self.task.prepare(event).to(device)).to("cpu")
 
     def stages(self, event: Event) -> dict[str, Event]:
         """The edges after each stage of the task."""

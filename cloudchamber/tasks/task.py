@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from torch import Tensor, nn
 
@@ -24,6 +24,9 @@ class Graph(Protocol):
 
 class Task(nn.Module, ABC):
     """Head, loss, decoding and score of one kind of learning. Abstract: subclasses are final."""
+
+    #: The kind of model (a row of ``BLOCKS``) that the task is built on.
+    model: ClassVar[str]
 
     @abstractmethod
     def fit(self, events: Sequence[Event]) -> None:
@@ -49,7 +52,7 @@ class Task(nn.Module, ABC):
     def score(self, event: Event) -> dict[str, Fraction]:
         """Counts that tell how good the task is on a prepared event with truth; they add up over events.
 
-        The value of the first one is what the loop keeps the best checkpoint by (larger is better).
+        The event may lie on the device of the task.
         """
 
     @abstractmethod

@@ -13,17 +13,20 @@ from cloudchamber.physics import fit_helices
 def fitted_tracks(event: Event, track: Tensor) -> Event:
     """The prediction that ``track`` (points,) makes of an event: tracks numbered 0, 1, ... or -1, with fitted helices.
 
-    Columns: ``point.id``, ``point.object``; ``object.charge``, ``pt`` (GeV), ``eta``, ``phi`` (rad), ``d0``, ``z0`` (mm)
-    and ``hits``; ``scene`` as it was. Parameters are NaN where fewer than three hits or a degenerate fit give none.
+    Columns: ``point.id``, ``point.object``; ``object.charge``, ``pt`` (GeV), ``eta``, ``phi`` (rad), ``d0``,
+    ``z0`` (mm) and ``hits``; ``scene`` as it was. Parameters are NaN where fewer than three
+    hits or a degenerate fit give none.
     """
+    event, track = event.to("cpu"), track.cpu()
     tracks = int(track.max()) + 1 if len(track) else 0
     hits = torch.bincount(track[track >= 0], minlength=tracks)
-    fit = fit_helices(*(event.point[name].numpy() for name in "xyz"), track.numpy(), tracks)
+    x, y, z = (event.point[name].numpy() for name in "xyz")
+    fit = fit_helices(x, y, z, track.numpy(), tracks)
     objects = {name: torch.from_numpy(np.asarray(column)) for name, column in fit.items()}
     number = torch.zeros(tracks, dtype=torch.int64)
     kept = track >= 0
     number[track[kept]] = event.index("point")[kept]
-    if len(event) > 1:  # tracks of one event must be neighbours
+    if len(event) > 1 and tracks:  # tracks of one event must be neighbours
         order = torch.argsort(number, stable=True)
         place = torch.empty_like(order)
         place[order] = torch.arange(tracks)
@@ -38,7 +41,7 @@ def fitted_tracks(event: Event, track: Tensor) -> Event:
 def track_pairs(event: Event, predicted: Event) -> Event:
     """The event with an edge between hits that follow one another, outward from the origin, on a predicted track."""
     track = predicted.point["object"].numpy()
-    distance = sum(event.point[name].double().numpy() ** 2 for name in "xyz")
+    distance = np.sum([event.point[name].double().numpy() ** 2 for name in "xyz"], axis=0)
     order = np.lexsort((distance, track))
     order = order[track[order] >= 0]
     follows = track[order[1:]] == track[order[:-1]]
