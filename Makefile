@@ -2,6 +2,7 @@
 # make test     install, then all tests
 # make lint     install, then style and types
 # make install  create .venv and install into it; done again only when a list of packages has changed
+# make readme   put the tables and pictures of demo/ into the README (the screenshot needs Chromium)
 # make clean    remove .venv and everything that was built
 #
 # PYTHON=python3.12 chooses the interpreter; pip obeys its usual settings and PIP_ variables. JOBS=4 tests in 4 processes.
@@ -12,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: help install demo test lint format clean
+.PHONY: help install demo test lint format readme clean
 help:
 	@sed -n 's/^# make/make/p' Makefile
 
@@ -36,6 +37,9 @@ lint: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+readme: $(STAMP)
+	@$(BIN)/python -m bench.readme demo
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
