@@ -14,7 +14,8 @@ def binary_focal(logit: Tensor, target: Tensor, weight: Tensor | None = None, ga
     """
     loss = functional.binary_cross_entropy_with_logits(logit, target.to(logit), reduction="none")
     if gamma:
-        loss = loss * (1 - torch.exp(-loss)) ** gamma
+        wrong = functional.logsigmoid(torch.where(target.to(torch.bool), -logit, logit))  # log(1 - p_t)
+        loss = loss * torch.exp(gamma * wrong)
     weight = torch.ones_like(loss) if weight is None else weight
     return (loss * weight).sum() / weight.sum().clamp(min=1e-12)
 
