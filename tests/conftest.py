@@ -32,7 +32,7 @@ def toy_event(seed: int = 0, tracks: int = 25, noise: int = 20) -> Event:
     phi[:1] = np.pi
     helix = Helix(0.0, *(column[:, None] for column in (z0, phi, eta, charge, pt)))
     radius = np.array(list(BARREL), np.float64)
-    arc = helix.arc_to_radius(radius[None]).reshape(tracks, len(radius))
+    arc = helix.arc_to_radius(radius + random.uniform(-2, 2, (tracks, 8))).reshape(tracks, 8)  # modules overlap
     true = np.stack([np.broadcast_to(c, arc.shape) for c in helix.at(arc)], axis=-1).reshape(-1, 3)
     turned = (helix.phi + helix.kappa * arc).reshape(-1)
     momentum = np.repeat(pt, 8)[:, None] * np.stack(
