@@ -104,10 +104,11 @@ def fill(task: Task, tensors: Mapping[str, Tensor], where: str | Path) -> None:
 
 
 def _resize(task: Task, name: str, own: Tensor, tensor: Tensor, where: str | Path) -> None:
-    """Buffers take the size that the data gave them (windows); parameters have the size of the configuration."""
+    """Buffers without rows take those that the data gave them (windows); all else has the size of the configuration."""
     module, _, key = name.rpartition(".")
     owner = task.get_submodule(module)
-    if key not in dict(owner.named_buffers(recurse=False)):
+    learned = key in dict(owner.named_buffers(recurse=False)) and own.numel() == 0
+    if not learned or own.shape[1:] != tensor.shape[1:]:
         raise UserError(f"{where}: {name}: expected shape {tuple(own.shape)}, found {tuple(tensor.shape)}")
     setattr(owner, key, torch.empty_like(tensor))
 

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, cast, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -16,6 +16,8 @@ from cloudchamber.nn import BLOCKS
 from cloudchamber.tasks import GRAPHS, TASKS
 
 T = TypeVar("T")
+
+_DEFAULTS = {"graph": {"kind": "windows"}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +68,13 @@ class Run:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dictionaries, as TOML and JSON hold them."""
-        return asdict(self)
+        return cast(dict[str, Any], _plain(asdict(self)))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def parse(raw: Mapping[str, Any], where: str) -> Run:
@@ -80,7 +88,7 @@ def parse(raw: Mapping[str, Any], where: str) -> Run:
     for name, config in (("data", DataConfig), ("train", TrainConfig)):
         sections[name] = _leaf(config, raw.get(name, {}), f"{where}: {name}")
     for name, table in tables.items():
-        section = _table(raw.get(name, {"kind": "windows"} if name == "graph" else {}), f"{where}: {name}")
+        section = {**_DEFAULTS.get(name, {}), **_table(raw.get(name, {}), f"{where}: {name}")}
         kind = section.get("kind")
         if not isinstance(kind, str) or kind not in table:
             raise UserError(f"{where}: {name}.kind: expected one of {', '.join(table)}, found {kind!r}")
