@@ -6,9 +6,11 @@
 # make clean    remove .venv and everything that was built
 #
 # PYTHON=python3.12 chooses the interpreter; pip obeys its usual settings and PIP_ variables. JOBS=4 tests in 4 processes.
+# CKF="D F G" chooses the configurations of the Kalman filter for the demonstration: see bench/ckf.py; G takes minutes.
 
 PYTHON ?= python3
 JOBS ?= 2
+CKF ?= D F
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
@@ -24,7 +26,7 @@ $(STAMP): pyproject.toml constraints.txt .ci/install
 	@touch $@
 
 demo: $(STAMP)
-	@$(BIN)/python -m bench.demo -o demo
+	@$(BIN)/python -m bench.demo -o demo --ckf $(CKF)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal

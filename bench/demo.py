@@ -88,7 +88,7 @@ def measure(finder: str, options: argparse.Namespace, events: Path, bars: Progre
             bars.advance(step)
         errors = process.stderr.read()
     if process.returncode:
-        last = (errors.strip().splitlines() or ["it failed"])[-1]
+        last = (errors.strip().splitlines() or [f"it ended with status {process.returncode}"])[-1]
         raise UserError(f"{NAMES[finder]}: {last.removeprefix('error: ')}")
     bars.stop_task(step)
     tracks = open_events(path.with_suffix(".parquet"))
@@ -190,7 +190,7 @@ def main() -> None:
     parser.add_argument("--pileup", type=float, default=200.0, help="mean number of pile-up collisions")
     parser.add_argument("--seed", type=int, default=2026, help="not 1, 2 or 3, which training and tests use")
     parser.add_argument("--model", type=Path, help="checkpoint of another model than the one that ships")
-    parser.add_argument("--ckf", nargs="*", choices="CDEFG", default=["D", "G"], help="configurations of bench/ckf.py")
+    parser.add_argument("--ckf", nargs="*", choices="CDEFG", default=["D", "F"], help="configurations of bench/ckf.py")
     options = parser.parse_args()
     options.directory = options.directory.absolute()
     options.model = options.model and options.model.absolute()

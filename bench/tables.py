@@ -76,7 +76,8 @@ LEGEND = (
     "Duplicates: further tracks of which at least half of the hits are those of a particle that has one already.\n"
     "CKF: combinatorial Kalman filter of ACTS, one thread, greedy ambiguity resolution, given the same hits. With "
     "pT > 0.5 GeV it looks neither for softer tracks nor for any of fewer than 7 hits, which bounds its TrackML score "
-    'and its efficiency over all; "all pT" is pT > 0.15 GeV and at least 5 hits.\n'
+    'and its efficiency over all; "all pT" is pT > 0.15 GeV and at least 5 hits, with one seed per space point (F) or '
+    "four (G: more efficient, several times slower).\n"
     "Time: from hits in memory to tracks in memory; for the CKF that of its algorithms alone. Memory: of the whole "
     "process, each finder in its own."
 )
