@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -65,6 +66,13 @@ def toy_event(seed: int = 0, tracks: int = 25, noise: int = 20) -> Event:
     particles = {"id": torch.arange(tracks) + 100, "pdg": torch.full((tracks,), 211)}
     particles |= dict(zip(names, values, strict=True)) | {"hits": torch.full((tracks,), 8)}
     return Event(point=point, object=particles, scene={"id": torch.tensor([seed])})
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Toy events are too small to share among threads that may have to wait for other programs."""
+    numba.set_num_threads(1)
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

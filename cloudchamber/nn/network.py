@@ -38,7 +38,7 @@ class EdgeNetwork(nn.Module):
         """Logits of the edges."""
         x = self.point(torch.cat([x, self.category(category % CATEGORIES)], dim=1))
         if not self.rounds and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            parts = zip(e.split(CHUNK), sender.split(CHUNK), receiver.split(CHUNK), strict=True)
+            parts = zip(*(torch.split(rows, CHUNK) for rows in (e, sender, receiver)), strict=True)
             return torch.cat([self._judge(x, self.edge(part), s, r) for part, s, r in parts])
         e = self.edge(e)
         for block in self.rounds:
