@@ -27,7 +27,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from bench.tables import LEGEND, rows
+from bench.tables import STAGES, legend, rows
 from cloudchamber.data import DATASETS, open_events, store
 from cloudchamber.data.collisions import CollisionsConfig, simulate
 from cloudchamber.errors import UserError
@@ -36,7 +36,7 @@ from cloudchamber.event import Event
 from cloudchamber.metrics import Fraction
 from cloudchamber.reconstruct import Reconstructor
 from cloudchamber.report import Column, Curve, console_table, markdown_table, plot_efficiency, plot_event, write_display
-from cloudchamber.report.scores import STAGE_COLUMNS, stage_rows
+from cloudchamber.report.scores import stage_rows
 
 NAMES = {"network": "cloudchamber"} | {f"ckf-{c}": f"CKF {c}, pT > 0.5" for c in "CDE"}
 NAMES |= {f"ckf-{c}": f"CKF {c}, all pT" for c in "FG"}
@@ -117,7 +117,7 @@ def draw(found: Sequence[Found], events: Path, directory: Path, bars: Progress) 
     event, tracks = open_events(events)[0], found[0].tracks[0]
     write_display(event, tracks, paths[0], event)
     bars.advance(step)
-    plot_event(event, tracks, paths[1])
+    plot_event(event, tracks, paths[1], pt_min=2.0)
     bars.advance(step)
     cuts = {"pt": (PT_BINS, "|η| < 4, ≥ 7 hits"), "eta": (ETA_BINS, "pT > 1 GeV, |η| < 4, ≥ 7 hits")}
     for path, (variable, (bins, title)) in zip(paths[2:], cuts.items(), strict=True):
@@ -134,8 +134,8 @@ def write_tables(
     heads = [Column("quantity", " "), *(Column(one.name, one.name) for one in found)]
     parts = [
         markdown_table(rows(found), heads),
-        LEGEND,
-        markdown_table(stage_rows(stages, found[0].scores.events), STAGE_COLUMNS),
+        legend(found),
+        markdown_table(stage_rows(stages, found[0].scores.events), STAGES),
     ]
     numbers = {"setting": facts, "finders": {one.name: one.scores.to_dict() | {"cost": one.cost} for one in found}}
     numbers["stages"] = {
@@ -155,8 +155,10 @@ def run(options: argparse.Namespace, console: Console) -> None:
     events, finders = options.directory / "events", ["network", *(f"ckf-{c}" for c in options.ckf)]
     can_simulate = all(find_spec(name) for name in ("acts", "pythia8mc"))
     if not can_simulate:
-        console.print("pyacts or pythia8mc is not installed (they need Linux with glibc >= 2.34): this runs on the one")
-        console.print("simulated event that ships with the package (tt̄ + 60 pile-up), without the Kalman filter.\n")
+        console.print(
+            "pyacts or pythia8mc is not installed (they need Linux with glibc >= 2.34): this runs on the one simulated "
+            "event that ships with the package (tt̄ + 60 pile-up), without the Kalman filter.\n"
+        )
         events, finders, options.events = SHIPPED, ["network"], 1
     with progress(console) as bars:
         if can_simulate:
@@ -171,12 +173,14 @@ def run(options: argparse.Namespace, console: Console) -> None:
         facts |= {"seed": None, "pileup": 60}
     paths += write_tables(found, stages, facts, options.directory)
     heads = [Column("quantity", " "), *(Column(one.name, one.name) for one in found)]
-    title = f"tt̄ + {facts['pileup']:g} pile-up: {len(hits)} events, {sum(hits) / len(hits) / 1e3:.1f}k hits on average"
+    about = f"{len(hits)} event{'s' if len(hits) > 1 else ''}, {sum(hits) / len(hits) / 1e3:.1f}k hits each"
+    title = f"tt̄ + {facts['pileup']:g} pile-up: {about}"
     console.print(console_table(rows(found), heads, title))
-    console.print(LEGEND, style="dim", highlight=False)
-    console.print(console_table(stage_rows(stages, len(hits)), STAGE_COLUMNS, "Pairs of hits, stage by stage"))
+    console.print(legend(found), style="dim", highlight=False)
+    console.print(console_table(stage_rows(stages, len(hits)), STAGES, "Pairs of hits, stage by stage"))
     if load > 0.5:
         console.print(f"The machine was busy before this began (load {load:.1f}): the times may be too long.")
+    paths = [Path(os.path.relpath(path)) for path in paths]
     for path in paths:
         console.print(f"  {path}", highlight=False, soft_wrap=True)
     console.print(f"Done in {time.perf_counter() - start:.0f} s. Open {paths[0]} in a browser.", soft_wrap=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from PIL import Image
 
-WIDTHS = {"event": 1500, "efficiency-pt": 700, "efficiency-eta": 700}
+WIDTHS = {"event": 1300, "efficiency-pt": 700, "efficiency-eta": 700}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
@@ -27,7 +27,7 @@ def shrink(source: Path, path: Path, width: int) -> None:
         flat = picture.convert("RGB")
     height = round(flat.height * width / flat.width)
     small = flat.resize((width, height), Image.Resampling.LANCZOS)
-    small.quantize(128, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(path, optimize=True)
+    small.quantize(128, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
     print(f"{path}: {path.stat().st_size // 1000} kB")
 
 
