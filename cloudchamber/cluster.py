@@ -1,4 +1,4 @@
-"""From scored edges to objects: connected components, and the walk-through that splits merged ones."""
+"""From scored edges to objects: components, the walk-through that splits merged ones, and how it is completed."""
 
 from __future__ import annotations
 
@@ -79,9 +79,9 @@ def walk(
 
     ``gain`` (edges,) is the log-likelihood ratio of an edge against a threshold, so that the best path through a
     component is its most likely track; ``distance`` (points,) grows along every edge: one along which it falls is left
-    out. The longest-path recursion of the
-    walk-through of Exa.TrkX (arXiv:2103.06995) runs over all components at once; the best paths are taken, their points
-    removed, and the rest is walked again, at most ``rounds`` times. Linear in points and edges but for one sort.
+    out. The longest-path recursion of the walk-through of Exa.TrkX (arXiv:2103.06995) runs over all components at once;
+    the best paths are taken, their points removed, and the rest is walked again, at most ``rounds`` times. Linear in
+    points and edges but for one sort.
     """
     offset, incoming = group(receiver, len(distance))
     by_distance = np.argsort(distance, kind="stable")
@@ -94,3 +94,56 @@ def walk(
             break
         first = taken
     return label
+
+
+@numba.njit(cache=True)
+def _join(piece: Array, edges: Array, sender: Array, receiver: Array, pieces: int) -> Array:
+    """Piece after piece: the given edges join, in their order, a piece without a next one to one without a previous."""
+    after, taken = np.full(pieces, -1, np.int64), np.zeros(pieces, np.bool_)
+    for edge in edges:
+        a, b = piece[sender[edge]], piece[receiver[edge]]
+        if after[a] < 0 and not taken[b]:
+            after[a], taken[b] = b, True
+    chain = np.arange(pieces)
+    for start in range(pieces):
+        if not taken[start]:
+            member = after[start]
+            while member >= 0:
+                chain[member] = start
+                member = after[member]
+    return chain[piece]
+
+
+def link(label: Array, sender: Array, receiver: Array, gain: Array, distance: Array, *, min_points: int = 3) -> Array:
+    """Join paths, and points on none, end to end along edges of positive gain: object per point ``(points,)``, or -1.
+
+    Of all edges from the last point of one piece to the first of another the most likely are taken first, and a piece
+    gets at most one before and one after it. This mends paths that ``walk``, asked to be sure of every edge, broke.
+    ``distance`` (points,) grows along a path; edges along which it does not are left out.
+    """
+    alone = label < 0
+    pieces = int(label.max(initial=-1)) + 1
+    piece = np.where(alone, pieces + np.cumsum(alone) - 1, label)
+    pieces += int(alone.sum())
+    low, high = np.full(pieces, np.inf), np.full(pieces, -np.inf)
+    np.minimum.at(low, piece, distance)
+    np.maximum.at(high, piece, distance)
+    ends = (distance[sender] == high[piece[sender]]) & (distance[receiver] == low[piece[receiver]])
+    edges = np.flatnonzero((gain > 0) & ends & (distance[sender] < distance[receiver]))
+    edges = edges[np.argsort(-gain[edges], kind="stable")]
+    return _renumber(_join(piece, edges, sender, receiver, pieces), min_points)
+
+
+def attach(label: Array, sender: Array, receiver: Array, gain: Array) -> Array:
+    """Give points on no path to the object at the other end of their best edge of positive gain: ``(points,)``, or -1.
+
+    It picks up the second hit in a layer where modules overlap, which a path may have passed by.
+    """
+    free, result = label < 0, label.copy()
+    out = np.flatnonzero((gain > 0) & free[sender] & ~free[receiver])
+    into = np.flatnonzero((gain > 0) & free[receiver] & ~free[sender])
+    point = np.concatenate([sender[out], receiver[into]])
+    owner = np.concatenate([label[receiver[out]], label[sender[into]]])
+    order = np.argsort(gain[np.concatenate([out, into])], kind="stable")
+    result[point[order]] = owner[order]  # of several the last stays: the best
+    return result

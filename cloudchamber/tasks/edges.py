@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -9,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from cloudchamber.cluster import components, walk
+from cloudchamber.cluster import attach, components, link, walk
 from cloudchamber.data.features import HIT_INPUTS, PAIR_INPUTS, edge_columns, label_edges, layer_key, true_pairs
 from cloudchamber.data.scale import Scale
 from cloudchamber.errors import UserError
@@ -28,7 +29,9 @@ class EdgesConfig:
 
     ``stage``: its name in reports. ``keep``: probability above which an edge is handed on to a next stage.
     ``build``: tracks from edges by ``walk`` or ``components``. ``threshold``: probability from which an edge speaks for
-    a track. ``min_hits``: a track has at least so many hits, and particles with fewer are not learned from.
+    a track; paths are then joined end to end by edges of at least ``link``, and hits left over added by edges of at
+    least ``attach``. ``track_hits``: a track joins at least so many. ``min_hits``: particles with fewer are not learned
+    from.
     ``sample``: random edges per step that the loss is taken over, 0 for all (only without message passing).
     ``gamma``: focal exponent. ``recall``: weight of true edges beside false ones.
     """
@@ -37,7 +40,10 @@ class EdgesConfig:
     stage: str = "network"
     keep: float = 0.05
     build: Literal["walk", "components"] = "walk"
-    threshold: float = 0.5
+    threshold: float = 0.93
+    link: float = 0.27
+    attach: float = 0.5
+    track_hits: int = 5
     min_hits: int = 3
     sample: int = 0
     gamma: float = 0.0
@@ -104,17 +110,18 @@ class Edges(Task):
 
     def decode(self, event: Event) -> Event:
         """Tracks with their helix parameters; ``point.object`` is the row of the track, -1 for no track."""
-        logit = self(event).detach().cpu()
+        logit = self(event).detach().double().cpu().numpy()
         sender, receiver = event.edge["sender"].cpu().numpy(), event.edge["receiver"].cpu().numpy()
-        threshold = torch.logit(torch.tensor(self.config.threshold))
-        gain = (logit - threshold).double().numpy()
-        points = event.rows("point")
-        if self.config.build == "components":
-            kept = gain > 0
-            label = components(sender[kept], receiver[kept], points, min_points=self.config.min_hits)
+        settings = self.config
+        if settings.build == "components":
+            kept = logit > _logit(settings.threshold)
+            label = components(sender[kept], receiver[kept], event.rows("point"), min_points=settings.track_hits)
         else:
             distance = (event.point["radius"].double() ** 2 + event.point["z"].double() ** 2).cpu().numpy()
-            label = walk(sender, receiver, gain, distance, min_points=self.config.min_hits)
+            label = walk(sender, receiver, logit - _logit(settings.threshold), distance)
+            gain = logit - _logit(settings.link)
+            label = link(label, sender, receiver, gain, distance, min_points=settings.track_hits)
+            label = attach(label, sender, receiver, logit - _logit(settings.attach))
         return fitted_tracks(event, torch.from_numpy(label))
 
     def score(self, event: Event) -> dict[str, Fraction]:
@@ -126,6 +133,10 @@ class Edges(Task):
         found = graph_stages(self.graph, event)
         with torch.no_grad():
             return {**found, self.config.stage: self.propose(self._describe(list(found.values())[-1]))}
+
+
+def _logit(probability: float) -> float:
+    return math.log(probability / (1 - probability))
 
 
 def _inputs(event: Event, level: str, names: Sequence[str]) -> Tensor:
