@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -47,8 +48,9 @@ def collisions(
     from cloudchamber.data import DATASETS
     from cloudchamber.data.collisions import CollisionsConfig, simulate_many
 
-    chosen = {"process": tuple(process)} if process else {}
-    config = CollisionsConfig(pileup=pileup, noise=noise, seed=seed, **chosen)
+    config = CollisionsConfig(pileup=pileup, noise=noise, seed=seed)
+    if process:
+        config = replace(config, process=tuple(process))
     for number, event in enumerate(simulate_many(config, events, workers, first), start=first):
         name = f"event{number:09d}"
         DATASETS[format].write(output, name, event)

@@ -158,7 +158,8 @@ def read_predictions(directory: str | Path) -> dict[int, Event]:
     except (ValueError, OSError) as error:
         raise UserError(f"{path}: {one_line(error)}") from None
     by_event = dict(tuple(tracks.groupby("event_id"))) if tracks is not None else {}
-    return {int(number): _event(int(number), part, by_event.get(number)) for number, part in hits.groupby("event_id")}
+    parts: Any = hits.groupby("event_id")
+    return {int(number): _event(int(number), part, by_event.get(number)) for number, part in parts}
 
 
 def _event(number: int, hits: pd.DataFrame, tracks: pd.DataFrame | None) -> Event:

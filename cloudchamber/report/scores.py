@@ -46,12 +46,12 @@ def rate_rows(scores: Scores) -> list[dict[str, Any]]:
     ]
 
 
-RATE_COLUMNS = (
+RATE_COLUMNS: tuple[Column | str, ...] = (
     "particles",
     "matching",
     *(Column(rate, rate.replace("_", " "), percent) for rate in _RATES),
 )
-STAGE_COLUMNS = (
+STAGE_COLUMNS: tuple[Column | str, ...] = (
     "stage",
     Column("efficiency", "pair efficiency", percent),
     Column("purity", "pair purity", percent),
