@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cloudchamber.cluster import components, walk
+from cloudchamber.cluster import attach, components, link, walk
 
 Array = NDArray[Any]
 Edges = list[tuple[int, int, float]]
@@ -127,3 +127,87 @@ def test_the_order_of_edges_does_not_matter_and_objects_are_paths(graph: tuple[E
         gain_of = {(a, b): gain for a, b, gain in edges}
         total = [sum(gain_of[p] for p in pairwise(sorted(t))) for t in found]
         assert max(total, default=0.0) == pytest.approx(best.max())
+
+
+def linked(label: list[int], edges: Edges, **settings: Any) -> set[frozenset[int]]:
+    """The objects after linking, of points that lie ever further out."""
+    return objects(
+        link(np.array(label, np.int64), *columns(edges), np.arange(len(label), dtype=np.float64), **settings)
+    )
+
+
+def test_a_broken_path_is_mended() -> None:
+    assert linked([0, 0, 0, 1, 1, 1], [(2, 3, 0.1)]) == sets((0, 1, 2, 3, 4, 5))
+    assert linked([0, 0, -1, 1, 1], [(1, 2, 0.1), (2, 3, 0.1)]) == sets((0, 1, 2, 3, 4))  # across a point on no path
+    assert linked([2, 2, 0, 0, 1, 1], [(3, 4, 0.2), (1, 2, 0.1)]) == sets((0, 1, 2, 3, 4, 5))  # two breaks
+
+
+def test_paths_are_linked_at_their_ends_and_by_edges_of_positive_gain() -> None:
+    apart = sets((0, 1, 2), (3, 4, 5))
+    assert linked([0, 0, 0, 1, 1, 1], []) == apart
+    assert linked([0, 0, 0, 1, 1, 1], [(2, 3, 0.0), (2, 3, -1.0)]) == apart
+    assert linked([0, 0, 0, 1, 1, 1], [(1, 3, 9.0), (2, 4, 9.0), (0, 5, 9.0)]) == apart
+
+
+def test_a_path_gets_one_next_and_one_previous_and_the_best_edge_first() -> None:
+    label = [0, 0, 1, 1, 2, 2]  # 0 may go on with 1 or 2
+    assert linked(label, [(1, 2, 1.0), (1, 4, 2.0)], min_points=2) == sets((0, 1, 4, 5), (2, 3))
+    assert linked(label, [(1, 2, 2.0), (1, 4, 1.0)], min_points=2) == sets((0, 1, 2, 3), (4, 5))
+    assert linked(label, [(1, 4, 1.0), (3, 4, 2.0)], min_points=2) == sets((0, 1), (2, 3, 4, 5))
+    assert linked(label, [(1, 4, 2.0), (3, 4, 1.0)], min_points=2) == sets((0, 1, 4, 5), (2, 3))
+
+
+def test_links_go_outward() -> None:
+    edges = columns([(2, 3, 5.0), (5, 0, 5.0)])
+    label = np.array([0, 0, 0, 1, 1, 1])
+    same = np.array([0.0, 1, 2, 2, 3, 4])  # the first path ends where the second begins
+    assert objects(link(label, *edges, same)) == sets((0, 1, 2), (3, 4, 5))
+    inward = np.array([3.0, 4, 5, 0, 1, 2])
+    assert objects(link(label, *edges, inward)) == sets((0, 1, 2, 3, 4, 5))  # from the second to the first
+
+
+def test_linking_leaves_out_what_stays_short() -> None:
+    assert linked([0, 0, -1, -1, -1], [(2, 3, 1.0)]) == set()
+    assert linked([0, 0, -1, -1, -1], [(2, 3, 1.0)], min_points=2) == sets((0, 1), (2, 3))
+    assert linked([-1, -1, -1], chain(0, 1, 2)) == sets((0, 1, 2))  # single points make a path
+    assert linked([-1, -1], [], min_points=1) == sets((0,), (1,))
+    assert linked([0, 0, 0, 1, 1, 1], [(2, 3, 1.0)], min_points=7) == set()
+
+
+@pytest.mark.parametrize("points", [0, 1, 3])
+def test_nothing_to_link_or_attach(points: int) -> None:
+    label, none = np.full(points, -1), columns([])
+    assert link(label, *none, np.arange(float(points))).tolist() == label.tolist()
+    assert attach(label, *none).tolist() == label.tolist()
+
+
+def test_points_are_attached_along_their_best_edge() -> None:
+    label = np.array([0, 0, 1, 1, -1])
+    assert attach(label, *columns([(4, 1, 0.5), (2, 4, 0.7), (0, 4, 0.6)])).tolist() == [0, 0, 1, 1, 1]
+    assert attach(label, *columns([(4, 1, 0.9), (2, 4, 0.7)])).tolist() == [0, 0, 1, 1, 0]
+    assert label.tolist() == [0, 0, 1, 1, -1]  # as it was
+
+
+def test_nothing_is_attached_without_gain_or_to_points_on_no_path() -> None:
+    label = np.array([0, 0, -1, -1])
+    assert attach(label, *columns([(1, 2, 0.0), (3, 0, -0.5)])).tolist() == label.tolist()
+    assert attach(label, *columns([(2, 3, 5.0), (3, 2, 5.0)])).tolist() == label.tolist()
+    assert attach(label, *columns([(1, 2, 1.0), (2, 3, 1.0)])).tolist() == [0, 0, 0, -1]  # one step
+    assert attach(np.array([0, 0, 1, 1]), *columns([(1, 2, 9.0)])).tolist() == [0, 0, 1, 1]  # paths stay as they are
+
+
+@settings(deadline=None, max_examples=60)
+@given(graphs(), st.randoms(use_true_random=False))
+def test_linking_and_attaching_do_not_depend_on_the_order_of_edges(graph: tuple[Edges, int], random: Any) -> None:
+    edges, points = graph
+    shuffled = list(edges)
+    random.shuffle(shuffled)
+    distance = np.arange(float(points))
+    found = []
+    for given_edges in (edges, shuffled):
+        sender, receiver, gain = columns(given_edges)
+        label = walk(sender, receiver, gain - 1.0, distance, min_points=2)
+        joined = link(label, sender, receiver, gain, distance, min_points=2)
+        found.append((objects(joined), objects(attach(joined, sender, receiver, gain + 0.5))))
+        assert all(any(track <= other for other in found[-1][0]) for track in objects(label))
+    assert found[0] == found[1]
