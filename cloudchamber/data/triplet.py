@@ -18,26 +18,30 @@ Array = NDArray[Any]
 #: parameter (mm), and how many continuations are straight within three standard deviations.
 TRIPLET_COLUMNS = tuple(f"{name}_{way}" for name in ("cost", "curvature", "impact", "ways") for way in ("in", "out"))
 
-CURVATURE_GEV_MM = SPEED_OF_LIGHT * 2e-3  # pT (GeV) times curvature (1/mm) in the 2 T of the TrackML detector
-NO_TRIPLET = np.float32(100.0)
+F = np.float32  # all arithmetic is in single precision: a Python number in a compiled function would make it double
+CURVATURE_GEV_MM = F(SPEED_OF_LIGHT * 2e-3)  # pT (GeV) times curvature (1/mm) in the 2 T of the TrackML detector
+NO_TRIPLET = F(100)
+INFINITE = F(np.inf)
+FAST = {"reassoc", "contract", "arcp", "nsz"}  # not the assumption that nothing is infinite
 RADIATION_LENGTHS = 0.03  # of one layer of the TrackML detector, about
-IMPACT_RESOLUTION = 0.3  # mm, of a stiff triplet near the beam line
-IMPACT_COST = 6.0  # a displaced track costs at most this much: it is doubted, not excluded
-PT_MIN = 0.08  # GeV
+SCATTERING = F(0.0136 * RADIATION_LENGTHS**0.5)  # GeV, angle times momentum
+IMPACT_RESOLUTION = F(0.3)  # mm, of a stiff triplet near the beam line
+IMPACT_COST = F(6)  # a displaced track costs at most this much: it is doubted, not excluded
+MAX_CURVATURE = F(CURVATURE_GEV_MM / 0.08)  # 1/mm, at a pT of 0.08 GeV
 
 
-@numba.njit(cache=True, fastmath=True, inline="always")
+@numba.njit(cache=True, fastmath=FAST, inline="always")
 def _impact(x: float, y: float, acx: float, acy: float, ac: float, curvature: float) -> float:
     """Distance (mm) from the beam line of the circle through a=(x, y) and c=a+(acx, acy) with a signed curvature."""
-    radius = 1 / max(abs(curvature), 1e-7)
-    rise = np.sqrt(max(radius * radius - 0.25 * ac * ac, 0.0))
-    side = 1.0 if curvature > 0 else -1.0
-    centre_x = x + 0.5 * acx - side * rise * acy / ac
-    centre_y = y + 0.5 * acy + side * rise * acx / ac
-    return float(abs(np.sqrt(centre_x * centre_x + centre_y * centre_y) - radius))
+    radius = F(1) / max(abs(curvature), F(1e-7))
+    rise = np.sqrt(max(radius * radius - F(0.25) * ac * ac, F(0)))
+    side = F(1) if curvature > 0 else F(-1)
+    centre_x = x + F(0.5) * acx - side * rise * acy / ac
+    centre_y = y + F(0.5) * acy + side * rise * acx / ac
+    return abs(np.sqrt(centre_x * centre_x + centre_y * centre_y) - radius)  # type: ignore[no-any-return]
 
 
-@numba.njit(cache=True, fastmath=True, inline="always")
+@numba.njit(cache=True, fastmath=FAST, inline="always")
 def _judge(a: int, b: int, c: int, x: Array, y: Array, z: Array, sigma: Array, bound: float) -> Any:
     """Cost, curvature, impact parameter and straightness of the helix through hits a, b, c (in this order).
 
@@ -50,36 +54,39 @@ def _judge(a: int, b: int, c: int, x: Array, y: Array, z: Array, sigma: Array, b
     bcx, bcy, bcz = x[c] - x[b], y[c] - y[b], z[c] - z[b]
     acx, acy = x[c] - x[a], y[c] - y[a]
     ab, bc, ac = np.sqrt(abx * abx + aby * aby), np.sqrt(bcx * bcx + bcy * bcy), np.sqrt(acx * acx + acy * acy)
-    if ab < 1e-6 or bc < 1e-6 or ac < 1e-6:
-        return np.inf, 0.0, 0.0, np.inf
-    curvature = 2 * (abx * bcy - aby * bcx) / (ab * bc * ac)
-    blur = 2 * (sigma[b, 0] + (bc * sigma[a, 0] + ab * sigma[c, 0]) / ac) / (ab * bc)
-    least = abs(curvature) - 3 * blur
-    if least > CURVATURE_GEV_MM / PT_MIN:
-        return np.inf, 0.0, 0.0, np.inf
-    half1, half2 = min(0.5 * ab * abs(curvature), 1.0), min(0.5 * bc * abs(curvature), 1.0)
-    s1, s2 = ab * (1 + half1 * half1 / 6), bc * (1 + half2 * half2 / 6)
-    length = np.sqrt((s1 + s2) ** 2 + (abz + bcz) ** 2)
-    sine, cosine = (s1 + s2) / length, (abz + bcz) / length
-    near, far = s2 / (s1 + s2), s1 / (s1 + s2)
+    if ab < F(1e-6) or bc < F(1e-6) or ac < F(1e-6):
+        return INFINITE, F(0), F(0), INFINITE
+    curvature = F(2) * (abx * bcy - aby * bcx) / (ab * bc * ac)
+    blur = F(2) * (sigma[b, 0] + (bc * sigma[a, 0] + ab * sigma[c, 0]) / ac) / (ab * bc)
+    least = abs(curvature) - F(3) * blur
+    if least > MAX_CURVATURE:
+        return INFINITE, F(0), F(0), INFINITE
+    half1, half2 = min(F(0.5) * ab * abs(curvature), F(1)), min(F(0.5) * bc * abs(curvature), F(1))
+    s1, s2 = ab * (F(1) + half1 * half1 / F(6)), bc * (F(1) + half2 * half2 / F(6))
+    run, rise = s1 + s2, abz + bcz
+    length = F(1) / np.sqrt(run * run + rise * rise)
+    sine, cosine = run * length, rise * length
+    far = s1 / run
+    near = F(1) - far
     variance = (sigma[b, 1] * sine) ** 2 + (sigma[b, 2] * cosine) ** 2
     variance += near * near * ((sigma[a, 1] * sine) ** 2 + (sigma[a, 2] * cosine) ** 2)
     variance += far * far * ((sigma[c, 1] * sine) ** 2 + (sigma[c, 2] * cosine) ** 2)
-    pt = min(max(CURVATURE_GEV_MM / max(abs(curvature), 1e-9), 0.05), 20.0)
+    pt = min(max(CURVATURE_GEV_MM / max(abs(curvature), F(1e-9)), F(0.05)), F(20))
     if least <= 0:
-        pt = max(pt, 0.3)
-    angle = 0.0136 * max(sine, 1e-3) / pt * np.sqrt(RADIATION_LENGTHS)
-    variance += (angle * far * s2 / max(sine, 1e-3)) ** 2
-    straight = (abz * sine - s1 * cosine) ** 2 / variance
+        pt = max(pt, F(0.3))
+    scattering = SCATTERING / pt
+    variance += (scattering * far * s2) ** 2  # the angle is shorter by the sine, the lever longer
+    bend = abz * sine - s1 * cosine
+    straight = bend * bend / variance
     if straight >= bound:
-        return np.inf, 0.0, 0.0, straight
+        return INFINITE, F(0), F(0), straight
     impact = _impact(x[a], y[a], acx, acy, ac, curvature)
-    inner = np.sqrt(x[a] * x[a] + y[a] * y[a])
-    blur_impact = IMPACT_RESOLUTION + inner * (0.5 * blur * np.sqrt(x[b] * x[b] + y[b] * y[b]) + angle)
-    return straight + min((impact / blur_impact) ** 2, IMPACT_COST), curvature, impact, straight
+    inner, middle = np.sqrt(x[a] * x[a] + y[a] * y[a]), np.sqrt(x[b] * x[b] + y[b] * y[b])
+    doubt = impact / (IMPACT_RESOLUTION + inner * (F(0.5) * blur * middle + scattering * max(sine, F(1e-3))))
+    return straight + min(doubt * doubt, IMPACT_COST), curvature, impact, straight
 
 
-@numba.njit(cache=True, fastmath=True, parallel=True)
+@numba.njit(cache=True, fastmath=FAST, parallel=True)
 def _best(
     x: Array, y: Array, z: Array, sigma: Array, sender: Array, receiver: Array, into: Any, out: Any
 ) -> tuple[Array, Array]:

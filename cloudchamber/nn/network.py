@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -15,6 +16,12 @@ from cloudchamber.nn.mlp import MLP, MLPConfig
 CATEGORIES = 2048  # layers, particle types: any whole number, taken modulo this
 CATEGORY_WIDTH = 8
 CHUNK = 32_768  # edges judged at a time where each stands by itself: small enough to stay in the cache
+
+Scaling = Callable[[Tensor], Tensor]
+
+
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
 
 
 class EdgeNetwork(nn.Module):
@@ -34,13 +41,15 @@ class EdgeNetwork(nn.Module):
         self.rounds = nn.ModuleList(Message(config) for _ in range(config.depth))
         self.head = PairMLP(config.width, 1, config.hidden + 1)
 
-    def forward(self, x: Tensor, category: Tensor, e: Tensor, sender: Tensor, receiver: Tensor) -> Tensor:
-        """Logits of the edges."""
+    def forward(
+        self, x: Tensor, category: Tensor, e: Tensor, sender: Tensor, receiver: Tensor, scale: Scaling = _as_it_is
+    ) -> Tensor:
+        """Logits of the edges; ``scale`` is applied to the edge features first."""
         x = self.point(torch.cat([x, self.category(category % CATEGORIES)], dim=1))
         if not self.rounds and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
             parts = zip(*(torch.split(rows, CHUNK) for rows in (e, sender, receiver)), strict=True)
-            return torch.cat([self._judge(x, self.edge(part), s, r) for part, s, r in parts])
-        e = self.edge(e)
+            return torch.cat([self._judge(x, self.edge(scale(part)), s, r) for part, s, r in parts])
+        e = self.edge(scale(e))
         for block in self.rounds:
             if self.config.recompute and torch.is_grad_enabled():
                 x, e = checkpoint(block, x, e, sender, receiver, use_reentrant=False)

@@ -85,7 +85,7 @@ class Edges(Task):
         edge = event.edge if rows is None else {name: column[rows] for name, column in event.edge.items()}
         e = torch.stack([edge[name] for name in PAIR_INPUTS], dim=1)
         x = self.point_scale(_inputs(event, "point", HIT_INPUTS))
-        logits: Tensor = self.network(x, layer_key(event), self.edge_scale(e), edge["sender"], edge["receiver"])
+        logits: Tensor = self.network(x, layer_key(event), e, edge["sender"], edge["receiver"], self.edge_scale)
         return logits
 
     def loss(self, event: Event) -> dict[str, Tensor]:
