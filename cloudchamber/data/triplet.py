@@ -31,14 +31,14 @@ MAX_CURVATURE = F(CURVATURE_GEV_MM / 0.08)  # 1/mm, at a pT of 0.08 GeV
 
 
 @numba.njit(cache=True, fastmath=FAST, inline="always")
-def _impact(x: float, y: float, acx: float, acy: float, ac: float, curvature: float) -> float:
+def _impact(x: Any, y: Any, acx: Any, acy: Any, ac: Any, curvature: Any) -> Any:
     """Distance (mm) from the beam line of the circle through a=(x, y) and c=a+(acx, acy) with a signed curvature."""
     radius = F(1) / max(abs(curvature), F(1e-7))
     rise = np.sqrt(max(radius * radius - F(0.25) * ac * ac, F(0)))
     side = F(1) if curvature > 0 else F(-1)
     centre_x = x + F(0.5) * acx - side * rise * acy / ac
     centre_y = y + F(0.5) * acy + side * rise * acx / ac
-    return abs(np.sqrt(centre_x * centre_x + centre_y * centre_y) - radius)  # type: ignore[no-any-return]
+    return abs(np.sqrt(centre_x * centre_x + centre_y * centre_y) - radius)
 
 
 @numba.njit(cache=True, fastmath=FAST, inline="always")
