@@ -16,7 +16,7 @@ from cloudchamber.errors import UserError
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 simulators = typer.Typer(no_args_is_help=True, help="Make events with simulators.")
 app.add_typer(simulators, name="simulate")
-console, complaints = Console(), Console(stderr=True, soft_wrap=True, highlight=False)
+console, complaints = Console(), Console(stderr=True)
 
 
 class Format(StrEnum):
@@ -30,6 +30,11 @@ Events = Annotated[Path, typer.Argument(help="Directory of TrackML tables or Par
 Output = Annotated[Path, typer.Option("--output", "-o", help="Directory to write to.")]
 Model = Annotated[Path | None, typer.Option("--model", help="Checkpoint; by default the one that ships.")]
 Settings = Annotated[list[str] | None, typer.Argument(help="Settings such as train.rate=3e-4, over those of the file.")]
+
+
+def _say(text: str, where: Console = console) -> None:
+    """Print a line as it is: paths are not wrapped, and brackets in them are no markup."""
+    where.print(text, soft_wrap=True, markup=False, emoji=False, highlight=False)
 
 
 @simulators.command()
@@ -54,7 +59,7 @@ def collisions(
     for number, event in enumerate(simulate_many(config, events, workers, first), start=first):
         name = f"event{number:09d}"
         DATASETS[format].write(output, name, event)
-        console.print(f"{name}: {event.rows('point')} hits, {event.rows('object')} particles")
+        _say(f"{name}: {event.rows('point')} hits, {event.rows('object')} particles")
 
 
 @app.command()
@@ -68,7 +73,7 @@ def convert(
 
     source = open_events(events)
     convert(source, output, format)
-    console.print(f"{len(source)} events -> {output}")
+    _say(f"{len(source)} events -> {output}")
 
 
 @app.command()
@@ -82,7 +87,7 @@ def train(
     from cloudchamber.config import load
     from cloudchamber.train import train
 
-    console.print(f"best weights: {train(load(config, settings or ()), output, resume=resume)}")
+    _say(f"best weights: {train(load(config, settings or ()), output, resume=resume)}")
 
 
 @app.command()
@@ -92,8 +97,8 @@ def reconstruct(events: Events, output: Output, model: Model = None) -> None:
     from cloudchamber.reconstruct import reconstruct
 
     source = open_events(events)
-    outcome = reconstruct(source, output, model, lambda name: console.print(f"{name}: done"))
-    console.print(f"{outcome.tracks} tracks in {outcome.events} of {len(source)} events -> {output}")
+    outcome = reconstruct(source, output, model, lambda name: _say(f"{name}: done"))
+    _say(f"{outcome.tracks} tracks in {outcome.events} of {len(source)} events -> {output}")
     if outcome.failed:
         raise UserError("\n".join(outcome.failed))
 
@@ -109,7 +114,7 @@ def evaluate(
 
     for table in score_tables(evaluate_directory(predictions, open_events(events))):
         console.print(table)
-    console.print(f"-> {predictions / SCORES}")
+    _say(f"-> {predictions / SCORES}")
 
 
 @app.command()
@@ -124,7 +129,7 @@ def report(
     from cloudchamber.report import write_report
 
     for path in write_report(predictions, open_events(events), output, model):
-        console.print(f"-> {path}")
+        _say(f"-> {path}")
 
 
 def main() -> None:
@@ -132,10 +137,11 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        complaints.print(f"cloudchamber: {error}", markup=False)
+        for line in str(error).splitlines():
+            _say(f"cloudchamber: {line}", complaints)
         sys.exit(2)
     except KeyboardInterrupt:
-        complaints.print("cloudchamber: interrupted", markup=False)
+        _say("cloudchamber: interrupted", complaints)
         sys.exit(130)
 
 

@@ -17,7 +17,7 @@ from cloudchamber.data.store import atomic
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event
 from cloudchamber.metrics import METRICS, STYLES, Fraction, Match, Selection, efficiency, trackml_score, v_score
-from cloudchamber.reconstruct import read_predictions
+from cloudchamber.reconstruct import event_number, read_predictions
 
 SCORES = "scores.json"
 
@@ -144,10 +144,15 @@ def evaluate_directory(directory: str | Path, source: EventSource) -> Scores:
         truth = source[index]
         if "object" not in truth.point:
             raise UserError(f"{name}: has no truth (which particle each hit belongs to): nothing to evaluate against")
-        number = int(truth.scene["id"][0]) if "id" in truth.scene else index
-        if number not in predictions:
+        number = event_number(truth, index)
+        if number not in predictions and truth.rows("point"):  # an event without hits has no rows in a submission
             raise UserError(f"{directory}: no prediction for event {number} ({name})")
-        scores.add(predictions[number], truth)
+        if number not in predictions:
+            continue
+        try:
+            scores.add(predictions[number], truth)
+        except UserError as error:
+            raise UserError(f"{directory}: event {number} ({name}): {error}") from None
     with atomic(Path(directory) / SCORES) as path:
         path.write_text(json.dumps(scores.to_dict(), indent=1))
     return scores

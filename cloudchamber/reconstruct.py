@@ -28,6 +28,7 @@ from cloudchamber.tasks.tracks import track_pairs
 
 SUBMISSION, TRACKS = "submission.csv", "tracks.parquet"
 _PARAMETERS = ("charge", "pt", "eta", "phi", "d0", "z0", "hits")
+_INPUTS = dict.fromkeys(("id", "volume", "layer"), torch.int64) | dict.fromkeys("xyz", torch.float32)
 _TRUTH = ("object", "tx", "ty", "tz", "tpx", "tpy", "tpz", "weight")
 _SCHEMA = pa.schema(
     [("event_id", pa.int64()), ("track_id", pa.int64())]
@@ -43,16 +44,22 @@ def shipped_model() -> Path:
 class Reconstructor:
     """Finds the tracks of one event after the other with a trained task; truth in an event is not looked at.
 
-    ``model``: a checkpoint, or None for the one that ships. Raises ``UserError`` for a file that is none.
+    ``model``: a checkpoint, or None for the one that ships. Raises ``UserError`` for a file that is none, or one of a
+    task that makes no tracks.
     """
 
     def __init__(self, model: str | Path | None = None) -> None:
+        path = model or shipped_model()
         self.task: Task
-        self.task, self.run = checkpoint.load(model or shipped_model())
+        self.task, self.run = checkpoint.load(path)
+        if self.run.task.kind != "edges":
+            raise UserError(f"{path}: task.kind: expected 'edges', which makes tracks, found {self.run.task.kind!r}")
 
     def __call__(self, event: Event) -> Event:
         """Tracks of an event: ``point.id``, ``point.object``, ``object.charge|pt|eta|phi|d0|z0|hits``."""
         point = {name: column for name, column in event.point.items() if name not in _TRUTH}
+        if not event.rows("point"):  # then no file has to know the columns
+            point |= {name: torch.zeros(0, dtype=kind) for name, kind in _INPUTS.items()}
         count = {name: event.count[name] for name in ("point", "scene")}
         with torch.inference_mode():
             return self.task.decode(self.task.prepare(Event(point=point, scene=event.scene, count=count)))
@@ -100,9 +107,8 @@ def reconstruct(
         rows = stack.enter_context(submission.open("w", newline=""))
         rows.write("event_id,hit_id,track_id\n")
         table = stack.enter_context(pq.ParquetWriter(tracks, _SCHEMA, compression="zstd"))
-        for number, (name, event) in enumerate(_good(source, outcome)):
+        for name, event_id, event in _good(source, outcome):
             predicted = finder(event)
-            event_id = int(event.scene["id"][0]) if "id" in event.scene else number
             _write_hits(rows, event_id, predicted)
             table.write_table(_track_table(event_id, predicted))
             outcome.events += 1
@@ -111,18 +117,44 @@ def reconstruct(
     return outcome
 
 
-def _good(source: EventSource, outcome: Outcome) -> Iterator[tuple[str, Event]]:
-    """The events that can be read; the others are noted."""
+def event_number(event: Event, index: int) -> int:
+    """The number of the event in a source with this index: its own, or else the index."""
+    return int(event.scene["id"][0]) if "id" in event.scene else index
+
+
+def _good(source: EventSource, outcome: Outcome) -> Iterator[tuple[str, int, Event]]:
+    """The events that can be reconstructed, with name and number; the others are noted."""
+    seen: dict[int, str] = {}
     for index, name in enumerate(source.names):
         try:
             event = source[index]
-            for column in ("id", "x", "y", "z", "volume", "layer"):
-                if column not in event.point and event.rows("point"):
-                    raise UserError(f"{name}: point.{column} is missing")
+            _check(event, name)
+            number = event_number(event, index)
+            if number in seen:
+                raise UserError(f"{name}: scene.id: the number {number} is already that of {seen[number]}")
         except UserError as error:
             outcome.failed.append(one_line(error))
             continue
-        yield name, event
+        seen[number] = name
+        yield name, number, event
+
+
+def _check(event: Event, name: str) -> None:
+    """Raise ``UserError`` for a missing column, a coordinate that is no number, or a hit that is there twice."""
+    for column in _INPUTS if event.rows("point") else ():
+        if column not in event.point:
+            raise UserError(f"{name}: point.{column} is missing")
+    for column in ("x", "y", "z") if event.rows("point") else ():
+        bad = torch.nonzero(~torch.isfinite(event.point[column]))
+        if len(bad):
+            row = int(bad[0, 0])
+            found = float(event.point[column][row])
+            raise UserError(f"{name}: row {row + 1}, point.{column}: expected a finite number, found {found}")
+    repeated = pd.Series(_column(event, "id")).duplicated().to_numpy()
+    if repeated.any():
+        row = int(repeated.argmax())
+        value = int(event.point["id"][row])
+        raise UserError(f"{name}: row {row + 1}, point.id: expected a value that no row before has, found {value}")
 
 
 def _write_hits(file: Any, event_id: int, predicted: Event) -> None:
@@ -152,14 +184,46 @@ def read_predictions(directory: str | Path) -> dict[int, Event]:
         raise UserError(f"{directory}: no {SUBMISSION}: expected a directory that 'reconstruct' wrote")
     try:
         hits = pd.read_csv(path, dtype="int64")
+        if not isinstance(hits.index, pd.RangeIndex):
+            raise UserError(f"{path}: expected as many values in a row as there are columns")
         if list(hits.columns) != ["event_id", "hit_id", "track_id"]:
             raise UserError(f"{path}: expected the columns event_id, hit_id, track_id, found {', '.join(hits.columns)}")
-        tracks = pd.read_parquet(directory / TRACKS) if (directory / TRACKS).is_file() else None
+    except (ValueError, OverflowError, OSError) as error:
+        raise UserError(f"{path}: {one_line(error)}") from None
+    _require(path, hits, "track_id", hits["track_id"] >= 0, "0 for no track, or a number above")
+    _require(path, hits, "hit_id", ~hits.duplicated(["event_id", "hit_id"]), "each hit of an event once")
+    by_event = _read_tracks(directory / TRACKS) if (directory / TRACKS).is_file() else None
+    if by_event is not None:
+        known = hits["event_id"].map({number: len(part) for number, part in by_event.items()}).fillna(0)
+        _require(path, hits, "track_id", hits["track_id"] <= known, f"a track of {TRACKS}")
+    parts: Any = hits.groupby("event_id")
+    none = pd.DataFrame({name: np.zeros(0, np.float32) for name in _PARAMETERS})
+    return {
+        int(number): _event(int(number), part, None if by_event is None else by_event.get(number, none))
+        for number, part in parts
+    }
+
+
+def _require(path: Path, table: pd.DataFrame, column: str, good: Any, expected: str) -> None:
+    """Raise ``UserError`` for the first row (from 1, the header not counted) that is not good."""
+    if not good.all():
+        row = int(np.argmin(good))
+        found = table[column].iloc[row]
+        raise UserError(f"{path}: row {row + 1}, column {column}: expected {expected}, found {found}")
+
+
+def _read_tracks(path: Path) -> dict[Any, pd.DataFrame]:
+    """The rows of ``tracks.parquet`` by event."""
+    try:
+        tracks = pd.read_parquet(path)
     except (ValueError, OSError) as error:
         raise UserError(f"{path}: {one_line(error)}") from None
-    by_event = dict(tuple(tracks.groupby("event_id"))) if tracks is not None else {}
-    parts: Any = hits.groupby("event_id")
-    return {int(number): _event(int(number), part, by_event.get(number)) for number, part in parts}
+    for name in _SCHEMA.names:
+        if name not in tracks:
+            raise UserError(f"{path}: expected a column {name}, found {', '.join(map(str, tracks.columns))}")
+    number = tracks.groupby("event_id").cumcount() + 1
+    _require(path, tracks, "track_id", tracks["track_id"] == number, "1, 2, ... in every event")
+    return dict(tuple(tracks.groupby("event_id")))
 
 
 def _event(number: int, hits: pd.DataFrame, tracks: pd.DataFrame | None) -> Event:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
 import pytest
 import torch
 
+from cloudchamber import checkpoint
+from cloudchamber.config import parse
 from cloudchamber.event import Event
 from cloudchamber.physics import Helix, hit_sigmas
 
@@ -85,3 +89,24 @@ def toy() -> Maker:
 def toys(toy: Maker) -> list[Event]:
     """Four toy events of 220 hits."""
     return [toy(seed) for seed in range(4)]
+
+
+@pytest.fixture(scope="session")
+def finder(tmp_path_factory: pytest.TempPathFactory, toys: list[Event]) -> Callable[[str], Path]:
+    """Writes checkpoints: ``finder("edges")`` of a track finder without training, ``finder("embed")`` of none."""
+    raws: dict[str, dict[str, Any]] = {
+        "edges": {
+            "model": {"kind": "message", "width": 6, "depth": 1},
+            "task": {"kind": "edges", "threshold": 0.3, "track_hits": 3},
+        },
+        "embed": {"model": {"kind": "mlp", "width": 6}, "task": {"kind": "embed"}},
+    }
+
+    def write(kind: str) -> Path:
+        path = tmp_path_factory.mktemp("finder") / f"{kind}.safetensors"
+        run, task = checkpoint.start(parse(raws[kind], "test"))
+        task.fit(toys)
+        checkpoint.save(path, {f"weights/{name}": tensor for name, tensor in task.state_dict().items()}, run)
+        return path
+
+    return write

@@ -46,7 +46,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        if error.filename not in (None, str(temporary), str(path.parent)):
+        if error.filename not in (None, str(temporary), *map(str, path.parents)):
             raise
         raise UserError(f"{path}: cannot write: {error.strerror or one_line(error)}") from error
     finally:

@@ -9,10 +9,11 @@ from typing import Any
 from rich.table import Table
 
 from cloudchamber.data import EventSource
+from cloudchamber.data.store import atomic
 from cloudchamber.errors import UserError
 from cloudchamber.evaluate import ETA_BINS, PT_BINS, Scores, evaluate_directory
 from cloudchamber.metrics import Fraction
-from cloudchamber.reconstruct import Reconstructor, read_predictions
+from cloudchamber.reconstruct import Reconstructor, event_number, read_predictions
 from cloudchamber.report.display import write_display
 from cloudchamber.report.plots import Curve, plot_efficiency
 from cloudchamber.report.tables import Column, console_table, markdown_table, percent
@@ -101,10 +102,11 @@ def write_report(
             stages = Reconstructor(model).stage_rates(source[0])
             text.append(markdown_table(stage_rows(stages), STAGE_COLUMNS))
         path = directory / "scores.md"
-        path.write_text("\n\n".join(text) + "\n")
+        with atomic(path) as temporary:
+            temporary.write_text("\n\n".join(text) + "\n")
         yield path
     event = source[0]
-    number = int(event.scene["id"][0]) if "id" in event.scene else 0
+    number = event_number(event, 0)
     if number not in found:
         raise UserError(f"{predictions}: no prediction for event {number} ({source.names[0]})")
     path = directory / "event.png"
