@@ -18,7 +18,7 @@ Array = NDArray[Any]
 #: parameter (mm), and how many continuations are straight within three standard deviations.
 TRIPLET_COLUMNS = tuple(f"{name}_{way}" for name in ("cost", "curvature", "impact", "ways") for way in ("in", "out"))
 
-F = np.float32  # all arithmetic is in single precision: a Python number in a compiled function would make it double
+F = np.float32  # single precision where it is enough: a bare Python number in a compiled function makes it double
 CURVATURE_GEV_MM = F(SPEED_OF_LIGHT * 2e-3)  # pT (GeV) times curvature (1/mm) in the 2 T of the TrackML detector
 NO_TRIPLET = F(100)
 INFINITE = F(np.inf)
@@ -33,12 +33,12 @@ MAX_CURVATURE = F(CURVATURE_GEV_MM / 0.08)  # 1/mm, at a pT of 0.08 GeV
 @numba.njit(cache=True, fastmath=FAST, inline="always")
 def _impact(x: Any, y: Any, acx: Any, acy: Any, ac: Any, curvature: Any) -> Any:
     """Distance (mm) from the beam line of the circle through a=(x, y) and c=a+(acx, acy) with a signed curvature."""
-    radius = F(1) / max(abs(curvature), F(1e-7))
-    rise = np.sqrt(max(radius * radius - F(0.25) * ac * ac, F(0)))
-    side = F(1) if curvature > 0 else F(-1)
-    centre_x = x + F(0.5) * acx - side * rise * acy / ac
-    centre_y = y + F(0.5) * acy + side * rise * acx / ac
-    return abs(np.sqrt(centre_x * centre_x + centre_y * centre_y) - radius)
+    radius = 1 / max(abs(curvature), 1e-7)  # in double precision: a small difference of two large lengths
+    rise = np.sqrt(max(radius * radius - 0.25 * ac * ac, 0.0))
+    side = 1.0 if curvature > 0 else -1.0
+    centre_x = x + 0.5 * acx - side * rise * acy / ac
+    centre_y = y + 0.5 * acy + side * rise * acx / ac
+    return F(abs(np.sqrt(centre_x * centre_x + centre_y * centre_y) - radius))
 
 
 @numba.njit(cache=True, fastmath=FAST, inline="always")
