@@ -30,9 +30,11 @@ def save(path: str | Path, tensors: Mapping[str, Tensor], run: Run, **extra: Any
         "extra": json.dumps(extra),
     }
     with atomic(path) as temporary:
-        temporary.touch()  # with the permissions of any new file; safetensors would let nobody else read it
+        temporary.touch()
+        mode = temporary.stat().st_mode  # of any new file; safetensors would let nobody else read it
         # Names shared in memory are stored once each: safetensors refuses aliases.
         save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, temporary, metadata)
+        temporary.chmod(mode)
 
 
 def read(path: str | Path) -> tuple[dict[str, Tensor], Run, dict[str, Any]]:
