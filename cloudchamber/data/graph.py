@@ -110,8 +110,7 @@ class Windows(nn.Module):
         return event.with_level("edge", {"sender": torch.from_numpy(sender), "receiver": torch.from_numpy(receiver)})
 
     def _candidates(self, event: Event) -> tuple[Array, Array, Array]:
-        """Senders and receivers, and the number of edges of each layer pair."""
-        event = hit_columns(event)
+        """Of an event with ``hit_columns``: senders and receivers, and the number of edges of each layer pair."""
         key = layer_key(event)
         layers = self.layers.cpu()  # the search is on the CPU wherever the task is
         place = torch.searchsorted(layers, key).clamp(max=max(len(layers) - 1, 0))
