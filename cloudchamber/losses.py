@@ -21,14 +21,17 @@ def binary_focal(logit: Tensor, target: Tensor, weight: Tensor | None = None, ga
 
 
 def contrastive_hinge(distance: Tensor, same: Tensor, margin: float = 1.0, weight: Tensor | None = None) -> Tensor:
-    """Pull pairs of one object together, push others apart to a margin: ``y d^2 + (1 - y) max(0, margin - d)^2``, mean.
+    """Pull pairs of one object together, push others apart: ``y h(d) + (1 - y) max(0, margin - d)^2``, mean.
 
-    Hadsell, Chopra and LeCun, CVPR 2006, eq. 4, with attraction and repulsion averaged separately so that their
-    balance does not depend on how many pairs are sampled. ``distance`` and ``same`` have shape ``(pairs,)``.
+    Hadsell, Chopra and LeCun, CVPR 2006, eq. 4, with two changes. Attraction and repulsion are averaged separately, so
+    that their balance does not depend on how many pairs are sampled. ``h`` is Huber's function, ``d^2 / 2`` to the
+    margin and linear beyond: the few pairs that cannot be joined would otherwise shrink the whole space.
+    ``distance`` and ``same`` have shape ``(pairs,)``.
     """
     weight = torch.ones_like(distance) if weight is None else weight
     pull = same.to(distance) * weight
     push = (1 - same.to(distance)) * weight
-    attract = (pull * distance.square()).sum() / pull.sum().clamp(min=1e-12)
+    near = functional.huber_loss(distance, torch.zeros_like(distance), reduction="none", delta=margin)
+    attract = (pull * near).sum() / pull.sum().clamp(min=1e-12)
     repel = (push * functional.relu(margin - distance).square()).sum() / push.sum().clamp(min=1e-12)
     return attract + repel

@@ -39,12 +39,13 @@ def test_binary_focal_of_very_sure_answers_is_finite(gamma: float) -> None:
 
 
 def test_contrastive_hinge_by_hand() -> None:
-    distance = torch.tensor([0.2, 0.4, 0.1, 0.9], dtype=torch.float64)
+    distance = torch.tensor([0.2, 0.8, 0.1, 0.9], dtype=torch.float64)
     same = torch.tensor([True, True, False, False])
-    expected = (0.2**2 + 0.4**2) / 2 + (0.4**2 + 0.0) / 2
+    near, far = 0.2**2 / 2, 0.5 * (0.8 - 0.5 / 2)
+    expected = (near + far) / 2 + (0.4**2 + 0.0) / 2
     assert float(contrastive_hinge(distance, same, margin=0.5)) == pytest.approx(expected)
     weight = torch.tensor([1.0, 3.0, 2.0, 0.0], dtype=torch.float64)
-    expected = (0.2**2 + 3 * 0.4**2) / 4 + 0.4**2
+    expected = (near + 3 * far) / 4 + 0.4**2
     assert float(contrastive_hinge(distance, same, 0.5, weight)) == pytest.approx(expected)
     leaf = distance.requires_grad_()
     assert torch.autograd.gradcheck(lambda d: contrastive_hinge(d, same, 0.5, weight), leaf)

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from cloudchamber.data.features import hit_columns, layer_key, true_pairs
 from cloudchamber.data.scale import Scale
@@ -68,9 +69,15 @@ class Embed(Task):
         return torch.stack([event.point[name] for name in INPUTS], dim=1)
 
     def forward(self, event: Event) -> Tensor:
-        """Coordinates in the learned space, shape ``(points, dimensions)``."""
+        """Coordinates in the learned space, shape ``(points, dimensions)``.
+
+        The network moves points from where they start, at the direction from the origin: (cos phi, sin phi, eta).
+        """
         out: Tensor = self.network(self.scale(self._inputs(event)), layer_key(event))
-        return out
+        x, y, z, radius = self._inputs(event).clamp(-1e6, 1e6).unbind(1)
+        radius = radius.clamp(min=1.0)
+        start = torch.stack([x / radius, y / radius, torch.asinh(z / radius)], dim=1)
+        return out + functional.pad(start, (0, self.config.dimensions - 3))
 
     def loss(self, event: Event) -> dict[str, Tensor]:
         """Hinge loss over true pairs, near pairs (the hard ones) and random pairs."""
@@ -98,10 +105,11 @@ class Embed(Task):
         away = event.point["radius"].double() ** 2 + event.point["z"].double() ** 2
         point, near = point.to(space.device), near.to(space.device)
         swap = (away[point] > away[near]) | ((away[point] == away[near]) & (point > near))
-        ends = torch.stack([torch.where(swap, near, point), torch.where(swap, point, near)])
-        pairs = torch.unique(ends, dim=1) if ends.shape[1] else ends
-        count = torch.bincount(event.index("point")[pairs[0]], minlength=len(event))
-        return event.with_level("edge", {"sender": pairs[0], "receiver": pairs[1]}, count)
+        points = len(space)
+        key = torch.unique(torch.where(swap, near, point) * points + torch.where(swap, point, near))
+        sender, receiver = key // max(points, 1), key % max(points, 1)
+        count = torch.bincount(event.index("point")[sender], minlength=len(event))
+        return event.with_level("edge", {"sender": sender, "receiver": receiver}, count)
 
     def decode(self, event: Event) -> Event:
         """Points by themselves are no objects: every point is left unassigned."""
