@@ -1,0 +1,230 @@
+"""Compiled kernels of the helix fit: the circle that it starts from, the filter, the smoother.
+
+They stay in one file: numba compiles anew when the file of a function changes, not those of the functions it calls.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Float = NDArray[np.float64]
+Five = tuple[float, float, float, float, float]
+
+_TINY = 1e-6  # mm^2, a floor of one micrometre on errors across the track and along z: they must not vanish
+_STEPS = 5  # at most; the filter mostly needs two passes
+_PRIOR = np.array([1e2, 1e0, 1e-2, 1e3, 1e1]) ** 2  # variances of d0, phi, kappa, z0, cot theta: no constraint
+
+
+@njit(cache=True, nogil=True)
+def _circle(hits: Float) -> tuple[float, float, float]:
+    """Karimaki's circle: d0, phi and kappa, outward; nan where the hits define none."""
+    n = mx = my = mr = xx = xy = xr = yr = rr = 0.0
+    for h in hits:
+        x, y, r2 = h[0], h[1], h[0] * h[0] + h[1] * h[1]
+        w = 1 / (h[3] * h[3] + 0.04 * h[4] * h[4] + _TINY)
+        n, mx, my, mr, rr = n + w, mx + w * x, my + w * y, mr + w * r2, rr + w * r2 * r2
+        xx, xy, xr, yr = xx + w * x * x, xy + w * x * y, xr + w * x * r2, yr + w * y * r2
+    mx, my, mr = mx / n, my / n, mr / n
+    cxx, cxy, cyy = xx / n - mx * mx, xy / n - mx * my, mr - xx / n - my * my
+    cxr, cyr, crr = xr / n - mx * mr, yr / n - my * mr, rr / n - mr * mr
+    if not crr > 1e-12 * rr / n:
+        return math.nan, math.nan, math.nan
+    phi = 0.5 * math.atan2(2 * (crr * cxy - cxr * cyr), crr * (cxx - cyy) - cxr * cxr + cyr * cyr)
+    u, v = math.cos(phi), math.sin(phi)
+    if u * mx + v * my < 0:
+        phi, u, v = phi + math.pi, -u, -v
+    half = (v * cxr - u * cyr) / crr
+    delta = -half * mr + v * mx - u * my
+    root = 1 - 4 * delta * half
+    if not root > 0:
+        return math.nan, math.nan, math.nan
+    root = math.sqrt(root)
+    return -2 * delta / (1 + root), phi, -2 * half / root
+
+
+@njit(cache=True, nogil=True)
+def _nearest(x: float, y: float, u: float, v: float, p: Float) -> tuple[float, float, float, float]:
+    """Distance of a point left of the circle, arc length of the nearest point, cosine and sine of its turning angle."""
+    along, across = x * u + y * v, y * u - x * v - p[0]
+    offset = across - p[2] * (along * along + across * across) / 2
+    c, s = 1 - p[2] * across, p[2] * along
+    turn = math.atan2(s, c)
+    if abs(turn) > math.pi / 2 and turn * p[2] < 0:  # beyond half a turn
+        turn += math.copysign(2 * math.pi, p[2])
+    arc = along / c if abs(turn) < 1e-9 else turn / p[2]
+    norm = math.sqrt(c * c + s * s)
+    return 2 * offset / (1 + norm), arc, c / norm, s / norm
+
+
+@njit(cache=True, nogil=True)
+def _line(hits: Float, order: NDArray[np.int64], arc: Float, p: Float) -> None:
+    """Start z0 and cot theta from the unweighted line z(s), and the ``order`` of the hits, outermost first."""
+    u, v = math.cos(p[1]), math.sin(p[1])
+    n, s1, s2, z1, sz = float(len(hits)), 0.0, 0.0, 0.0, 0.0
+    for i in range(len(hits)):
+        s = _nearest(hits[i, 0], hits[i, 1], u, v, p)[1]
+        s1, s2, z1, sz = s1 + s, s2 + s * s, z1 + hits[i, 2], sz + s * hits[i, 2]
+        k = i
+        while k > 0 and arc[k - 1] < s:
+            arc[k], order[k] = arc[k - 1], order[k - 1]
+            k -= 1
+        arc[k], order[k] = s, i
+    p[4] = (n * sz - s1 * z1) / (n * s2 - s1 * s1)
+    p[3] = (z1 - p[4] * s1) / n
+
+
+@njit(cache=True, nogil=True)
+def _update(p: Float, cov: Float, j: Five, residual: float, variance: float, kept: Float) -> float:
+    """Kalman update of parameters and covariance, in place, by one measured number with derivatives ``j``.
+
+    Returns its chi2; ``kept`` (12,) takes what the smoother needs: the derivatives, the gain, the innovation over its
+    variance, and one over that variance.
+    """
+    c0 = cov[0, 0] * j[0] + cov[0, 1] * j[1] + cov[0, 2] * j[2] + cov[0, 3] * j[3] + cov[0, 4] * j[4]
+    c1 = cov[1, 0] * j[0] + cov[1, 1] * j[1] + cov[1, 2] * j[2] + cov[1, 3] * j[3] + cov[1, 4] * j[4]
+    c2 = cov[2, 0] * j[0] + cov[2, 1] * j[1] + cov[2, 2] * j[2] + cov[2, 3] * j[3] + cov[2, 4] * j[4]
+    c3 = cov[3, 0] * j[0] + cov[3, 1] * j[1] + cov[3, 2] * j[2] + cov[3, 3] * j[3] + cov[3, 4] * j[4]
+    c4 = cov[4, 0] * j[0] + cov[4, 1] * j[1] + cov[4, 2] * j[2] + cov[4, 3] * j[3] + cov[4, 4] * j[4]
+    cj = (c0, c1, c2, c3, c4)
+    inverse = 1 / (c0 * j[0] + c1 * j[1] + c2 * j[2] + c3 * j[3] + c4 * j[4] + variance)
+    change = residual - (p[0] * j[0] + p[1] * j[1] + p[2] * j[2] + p[3] * j[3] + p[4] * j[4])
+    for i in range(5):
+        gain = cj[i] * inverse
+        p[i] += gain * change
+        kept[i], kept[5 + i] = j[i], gain
+        for k in range(5):
+            cov[i, k] -= gain * cj[k]
+    kept[10], kept[11] = change * inverse, inverse
+    chi2: float = change * change * inverse
+    return chi2
+
+
+@njit(cache=True, nogil=True)
+def _scatter(cov: Float, g: Five, variance: float) -> None:
+    for i in range(5):
+        for k in range(5):
+            cov[i, k] += variance * g[i] * g[k]
+
+
+@njit(cache=True, nogil=True)
+def _filter(
+    hits: Float, order: NDArray[np.int64], p: Float, scale: float, step: Float, cov: Float, kept: Float
+) -> float:
+    """Kalman filter from the outermost hit to the perigee, linear around ``p``: fills ``step`` and its covariance.
+
+    Returns chi2; ``kept`` (2 * hits, 12): see ``_update``. ``scale`` times ``kappa^2`` is the squared scattering angle
+    of a stiff straight track in one layer. A kink at a hit turns the helix about that point: its effect on the perigee
+    parameters is ``g``.
+    """
+    u, v = math.cos(p[1]), math.sin(p[1])
+    cov[:], step[:], chi2 = 0.0, 0.0, 0.0
+    for i in range(5):
+        cov[i, i] = _PRIOR[i]
+    for n in range(len(hits)):
+        h = hits[order[n]]
+        e, arc, c, s = _nearest(h[0], h[1], u, v, p)
+        fx, fy = u * c - v * s, u * s + v * c
+        # The first error lies along (h[6], h[7]) in the transverse plane, the second across it, the third along z: seen
+        # as distance across the track (tt) and along z (zz) at that distance.
+        k, q = h[6] * fx + h[7] * fy, h[7] * fx - h[6] * fy
+        first, second = h[3] * h[3], h[4] * h[4]
+        tt = first * q * q + second * k * k + _TINY
+        zz = h[5] * h[5] + p[4] * p[4] * (second * q * q + first * k * k) + _TINY
+        ratio = -p[4] * k * q * (second - first) / tt
+        turn, along, lever = p[2] * arc, u * h[0] + v * h[1], 1 + p[2] * p[0]
+        small = abs(turn) < 1e-3
+        across = arc * turn / 2 if small else (1 - c) / p[2]
+        straight = arc - arc * turn * turn / 6 if small else s / p[2]
+        # The distance to the circle, then z given that distance: derivatives by the parameters.
+        j0, j1, j2 = c, along * lever, (along * along + across * across) / 2
+        chi2 += _update(step, cov, (j0, j1, j2, 0.0, 0.0), e, tt, kept[2 * n])
+        stretch = arc * arc * turn / 6 if small else (arc - straight) / p[2]
+        k0, k1, k2 = -p[4] * s - ratio * j0, p[4] * (p[0] * c - across) - ratio * j1, -p[4] * stretch - ratio * j2
+        residual = h[2] - p[3] - p[4] * arc - ratio * e
+        chi2 += _update(step, cov, (k0, k1, k2, 1.0, arc), residual, zz - ratio * ratio * tt, kept[2 * n + 1])
+        # Scattering in the two angles; slope is 1 / sin^2(theta).
+        slope = 1 + p[4] * p[4]
+        path = math.sqrt(slope) / (1.0 if h[5] > h[4] else max(abs(p[4]), 0.1))
+        variance = scale * p[2] * p[2] * path
+        _scatter(cov, (-straight, c / lever, 0.0, -p[4] * (p[0] + across) / lever, 0.0), variance)
+        pull = p[4] / slope
+        g3 = -arc - p[4] * pull * (straight / lever - arc)
+        _scatter(cov, (pull * across, -pull * s / lever, pull * p[2], g3, 1.0), variance * slope)
+    return chi2
+
+
+@njit(cache=True, nogil=True)
+def _smooth(kept: Float, order: NDArray[np.int64], chi2: float, hit_chi2: Float) -> None:
+    """Fill ``hit_chi2``: how much of ``chi2`` goes when a hit is left out and the track fitted without it.
+
+    Goes back through the updates of the filter, innermost hit first, with the adjoint vector ``a`` and its covariance
+    ``b``: P. de Jong, Biometrika 76 (1989) 65. The two numbers of a hit, 1 before 0, have the weighted residuals ``w``,
+    whose covariance (d0, both, d1) is the inverse of that of the residuals without the hit.
+    """
+    a, b, m, w, d = np.zeros(5), np.zeros((5, 5)), np.zeros(5), np.zeros(2), np.zeros(2)
+    for n in range(len(order) - 1, -1, -1):
+        both = 0.0
+        for half in (1, 0):
+            j, gain = kept[2 * n + half, :5], kept[2 * n + half, 5:10]
+            w[half], d[half] = kept[2 * n + half, 10], kept[2 * n + half, 11]
+            for i in range(5):
+                if half == 0:  # m still is that of number 1
+                    both += gain[i] * (m[i] - d[1] * kept[2 * n + 1, i])
+            for i in range(5):
+                m[i] = 0.0
+                for k in range(5):
+                    m[i] += b[i, k] * gain[k]
+                w[half] -= gain[i] * a[i]
+            for i in range(5):
+                d[half] += gain[i] * m[i]
+            for i in range(5):
+                a[i] += j[i] * w[half]
+                for k in range(5):
+                    b[i, k] += d[half] * j[i] * j[k] - j[i] * m[k] - m[i] * j[k]
+        det = d[0] * d[1] - both * both
+        lost = w[0] * w[0] * d[1] - 2 * w[0] * w[1] * both + w[1] * w[1] * d[0]
+        hit_chi2[order[n]] = min(lost / det, chi2) if det > 1e-9 * d[0] * d[1] else chi2
+
+
+@njit(cache=True, nogil=True)
+def fit_all(hits: Float, bounds: NDArray[np.int64], scale: float) -> tuple[Float, Float, Float, Float]:
+    """Perigee parameters d0, phi, kappa, z0, cot theta of each track, shape (tracks, 5), their covariance, chi2.
+
+    ``hits`` (n, 8) has the columns x, y, z, the errors and the direction of the first, sorted by track; track i holds
+    the rows from ``bounds[i]`` to ``bounds[i + 1]``. The last is the chi2 of each hit, see ``_smooth``. Nan where there
+    is no fit.
+    """
+    tracks = len(bounds) - 1
+    result, covariance = np.full((tracks, 5), np.nan), np.full((tracks, 5, 5), np.nan)
+    chi2, hit_chi2 = np.full(tracks, np.nan), np.full(len(hits), np.nan)
+    longest = (bounds[1:] - bounds[:-1]).max() if tracks else 0
+    p, step, cov, kept = np.zeros(5), np.zeros(5), np.zeros((5, 5)), np.zeros((2 * longest, 12))
+    arc, rows = np.empty(longest), np.empty(longest, np.int64)
+    for i in range(tracks):
+        own = hits[bounds[i] : bounds[i + 1]]
+        if len(own) < 3:
+            continue
+        p[0], p[1], p[2] = _circle(own)
+        if not math.isfinite(p[2]):
+            continue
+        order = rows[: len(own)]
+        _line(own, order, arc, p)
+        for _ in range(_STEPS):
+            found = _filter(own, order, p, scale, step, cov, kept)
+            if not math.isfinite(step.sum()):
+                break
+            done = True
+            for k in range(5):
+                p[k] += step[k]
+                done = done and step[k] * step[k] < 0.01 * cov[k, k]
+            if done:
+                break
+        result[i] = p
+        if math.isfinite(found):
+            covariance[i], chi2[i] = cov, found
+            _smooth(kept, order, found, hit_chi2[bounds[i] : bounds[i + 1]])
+    return result, covariance, chi2, hit_chi2
