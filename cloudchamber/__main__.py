@@ -91,13 +91,23 @@ def train(
 
 
 @app.command()
-def reconstruct(events: Events, output: Output, model: Model = None) -> None:
+def reconstruct(
+    events: Events,
+    output: Output,
+    model: Model = None,
+    workers: Annotated[int, typer.Option(help="Processes that share the events and the cores.", min=1)] = 1,
+    dask: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Scheduler of a Dask cluster, which shares them instead.")
+    ] = None,
+) -> None:
     """Find the tracks of events."""
     from cloudchamber.data import open_events
     from cloudchamber.reconstruct import reconstruct
 
+    if dask:  # its workers run in other directories
+        events, model = events.resolve(), model and model.resolve()
     source = open_events(events)
-    outcome = reconstruct(source, output, model, lambda name: _say(f"{name}: done"))
+    outcome = reconstruct(source, output, model, lambda name: _say(f"{name}: done"), workers, dask)
     _say(f"{outcome.tracks} tracks in {outcome.events} of {len(source)} events -> {output}")
     if outcome.failed:
         raise UserError("\n".join(outcome.failed))

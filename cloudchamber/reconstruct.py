@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from cloudchamber.data.store import atomic, one_line
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event
 from cloudchamber.metrics import Fraction
+from cloudchamber.pool import Lost, in_processes, on_dask
 from cloudchamber.tasks import Task
 from cloudchamber.tasks.edges import pair_rates
 from cloudchamber.tasks.tracks import track_pairs
@@ -91,52 +93,75 @@ def reconstruct(
     directory: str | Path,
     model: str | Path | None = None,
     progress: Callable[[str], None] = lambda name: None,
+    workers: int = 1,
+    dask: str | None = None,
 ) -> Outcome:
     """Write the tracks of all events to ``directory``, both files atomically, and tell what failed.
 
     ``submission.csv``: ``event_id, hit_id, track_id`` of every hit, in the format of the TrackML challenge, 0 for no
     track. ``tracks.parquet``: a row per track, ``event_id, track_id``, charge, pt (GeV), eta, phi (rad), d0, z0 (mm),
-    hits. A malformed event is named in the outcome; the others are written all the same. ``progress`` is called with
-    the name of each event when it is done.
+    hits. A malformed event is named in the outcome, as is one that kills its processes; the others are written all the
+    same. ``progress`` is called with the name of each event when it is written, in the order of the source.
+
+    ``workers`` processes share the events (see ``pool.in_processes``), or the workers of the Dask cluster whose
+    scheduler has the address ``dask``, which read the same files. What is written does not depend on them.
     """
-    finder, outcome = Reconstructor(model), Outcome()
+    start, outcome, seen = partial(_start, model), Outcome(), dict[int, str]()
+    items = [(index, name, load) for index, (name, load) in enumerate(source.entries)]
     directory = Path(directory)
     with ExitStack() as stack:
+        results = on_dask(start, items, dask) if dask else in_processes(start, items, workers)
+        stack.enter_context(closing(results))
         submission = stack.enter_context(atomic(directory / SUBMISSION))
         tracks = stack.enter_context(atomic(directory / TRACKS))
         rows = stack.enter_context(submission.open("w", newline=""))
         rows.write("event_id,hit_id,track_id\n")
         table = stack.enter_context(pq.ParquetWriter(tracks, _SCHEMA, compression="zstd"))
-        for name, event_id, event in _good(source, outcome):
-            predicted = finder(event)
-            _write_hits(rows, event_id, predicted)
-            table.write_table(_track_table(event_id, predicted))
-            outcome.events += 1
-            outcome.tracks += predicted.rows("object")
-            progress(name)
+        for name, result in zip(source.names, results, strict=True):
+            if isinstance(result, Lost):
+                outcome.failed.append(f"{name}: {result.reason}")
+            elif isinstance(result, str):
+                outcome.failed.append(result)
+            elif (before := seen.setdefault(result.number, name)) != name:
+                outcome.failed.append(f"{name}: scene.id: the number {result.number} is already that of {before}")
+            else:
+                rows.write(result.hits)
+                table.write_table(result.tracks)
+                outcome.events += 1
+                outcome.tracks += len(result.tracks)
+                progress(name)
     return outcome
+
+
+@dataclass(frozen=True)
+class _Written:
+    """An event's number, its lines of ``submission.csv``, its rows of ``tracks.parquet``."""
+
+    number: int
+    hits: str
+    tracks: pa.Table
+
+
+def _start(model: str | Path | None) -> Callable[[tuple[int, str, Callable[[], Event]]], _Written | str]:
+    """Makes, once in a process, what is called for each event there: index, name and how to load it."""
+    return partial(_work, Reconstructor(model))
+
+
+def _work(finder: Reconstructor, item: tuple[int, str, Callable[[], Event]]) -> _Written | str:
+    """What is to be written of an event, or a line that says why it cannot be reconstructed."""
+    index, name, load = item
+    try:
+        event = load()
+        _check(event, name)
+    except UserError as error:
+        return one_line(error)
+    predicted, number = finder(event), event_number(event, index)
+    return _Written(number, _hit_lines(number, predicted), _track_table(number, predicted))
 
 
 def event_number(event: Event, index: int) -> int:
     """The number of the event in a source with this index: its own, or else the index."""
     return int(event.scene["id"][0]) if "id" in event.scene else index
-
-
-def _good(source: EventSource, outcome: Outcome) -> Iterator[tuple[str, int, Event]]:
-    """The events that can be reconstructed, with name and number; the others are noted."""
-    seen: dict[int, str] = {}
-    for index, name in enumerate(source.names):
-        try:
-            event = source[index]
-            _check(event, name)
-            number = event_number(event, index)
-            if number in seen:
-                raise UserError(f"{name}: scene.id: the number {number} is already that of {seen[number]}")
-        except UserError as error:
-            outcome.failed.append(one_line(error))
-            continue
-        seen[number] = name
-        yield name, number, event
 
 
 def _check(event: Event, name: str) -> None:
@@ -157,9 +182,10 @@ def _check(event: Event, name: str) -> None:
         raise UserError(f"{name}: row {row + 1}, point.id: expected a value that no row before has, found {value}")
 
 
-def _write_hits(file: Any, event_id: int, predicted: Event) -> None:
+def _hit_lines(event_id: int, predicted: Event) -> str:
     hits = {"event_id": event_id, "hit_id": _column(predicted, "id"), "track_id": _column(predicted, "object") + 1}
-    pd.DataFrame(hits).to_csv(file, header=False, index=False, quoting=csv.QUOTE_NONE)
+    lines: str = pd.DataFrame(hits).to_csv(header=False, index=False, quoting=csv.QUOTE_NONE, lineterminator="\n")
+    return lines
 
 
 def _column(event: Event, name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +110,14 @@ def finder(tmp_path_factory: pytest.TempPathFactory, toys: list[Event]) -> Calla
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[str]:
+    """The scheduler's address of a Dask cluster of two processes on this machine."""
+    distributed, dask = (
+        pytest.importorskip(name, reason="needs cloudchamber[dask]") for name in ("distributed", "dask")
+    )
+    options: dict[str, Any] = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with dask.config.set({"distributed.scheduler.allowed-failures": 1}), distributed.LocalCluster(**options) as found:
+        yield found.scheduler_address

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +20,7 @@ import pandas as pd
 import pytest
 import torch
 
-from cloudchamber.data import EventSource
+from cloudchamber.data import EventSource, open_events, store
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event
 from cloudchamber.reconstruct import SUBMISSION, TRACKS, Reconstructor, read_predictions, reconstruct, shipped_model
@@ -96,6 +104,73 @@ def test_truth_is_not_looked_at(model: Path, toy: Callable[..., Event]) -> None:
         assert torch.equal(found.point["object"], expected.point["object"])
         for name in PARAMETERS:
             torch.testing.assert_close(found.object[name], expected.object[name], rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.fixture(scope="module")
+def on_disk(tmp_path_factory: pytest.TempPathFactory, toys: list[Event]) -> EventSource:
+    """Good and bad events in files, which other processes can open."""
+    directory = tmp_path_factory.mktemp("events")
+    x = toys[0].point["x"].clone()
+    x[6] = torch.nan
+    for number, event in enumerate([*toys, changed(toys[0], x=x), toys[1]]):
+        store.write(directory / f"event{number}.parquet", event)
+    (directory / "event2b.parquet").write_text("no event")
+    return open_events(directory)
+
+
+@pytest.mark.parametrize("way", [{"workers": 2}, {"dask": True}], ids=str)
+def test_the_same_bytes_whoever_works(
+    way: dict[str, Any], on_disk: EventSource, model: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    lists: tuple[list[str], list[str]] = ([], [])
+    alone = reconstruct(on_disk, tmp_path / "alone", model, lists[0].append)
+    if "dask" in way:
+        way = {"dask": request.getfixturevalue("cluster")}
+    shared = reconstruct(on_disk, tmp_path / "shared", model, lists[1].append, **way)
+    assert alone == shared
+    assert (alone.events, len(alone.failed)) == (4, 3)
+    assert lists[0] == lists[1] == ["event0", "event1", "event2", "event3"]
+    assert files(tmp_path / "shared") == {SUBMISSION, TRACKS}
+    for name in (SUBMISSION, TRACKS):
+        assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "shared" / name).read_bytes()
+
+
+def kills(event: Event) -> Event:
+    if multiprocessing.parent_process():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return event
+
+
+def test_an_event_that_kills_its_processes_is_named(model: Path, toys: list[Event], tmp_path: Path) -> None:
+    entries = [(f"event{i}", partial(kills if i == 1 else replace, event)) for i, event in enumerate(toys)]
+    outcome = reconstruct(EventSource(Path("events"), tuple(entries)), tmp_path, model, workers=2)
+    assert outcome.failed == ["event1: 3 worker processes in a row were killed (SIGKILL)"]
+    assert list(read_predictions(tmp_path)) == [0, 2, 3]
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_an_interrupt_leaves_nothing(begun: bool, model: Path, toys: list[Event], tmp_path: Path) -> None:
+    """Ctrl-C reaches all processes of a terminal: while the workers start, and in the midst of their work."""
+    many, out = tmp_path / "many.parquet", tmp_path / "out"
+    store.write(many, [replace(toys[0], scene={"id": torch.tensor([number])}) for number in range(3000)])
+    command = [sys.executable, "-m", "cloudchamber", "reconstruct", many, "--model", model, "-o", out, "--workers", "2"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(list(map(str, command)), start_new_session=True, **pipes) as run:
+        while not files(out):  # made just before the workers start
+            time.sleep(0.01)
+        if begun:
+            assert run.stdout.readline() == "many-000000: done\n"
+        os.killpg(run.pid, signal.SIGINT)
+        error = run.communicate()[1]
+    assert (run.returncode, error) == (130, "")
+    assert files(out) == set()
+    for _ in range(100):  # multiprocessing's own helper needs a moment
+        with suppress(ProcessLookupError):
+            os.killpg(run.pid, 0)
+            time.sleep(0.1)
+            continue
+        return
+    pytest.fail("a process is left")
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
-from functools import cache
-from multiprocessing import get_context
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,6 +17,7 @@ from cloudchamber.data.transport import INSTALL, MOMENTUM, POSITION, Array, Tabl
 from cloudchamber.data.weights import hit_weights
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event
+from cloudchamber.pool import Lost, in_processes
 
 #: Decays of long-lived particles count up to here, mm from the beam line and from the centre.
 VERTEX_R, VERTEX_Z = 500.0, 3000.0
@@ -85,33 +84,19 @@ def simulate(config: CollisionsConfig, events: int, first: int = 0) -> Iterator[
 def simulate_many(config: CollisionsConfig, events: int, workers: int, first: int = 0) -> Iterator[Event]:
     """The events of ``simulate``, identical and in the same order, made by ``workers`` processes.
 
-    At most two events per worker are in flight. The processes are spawned: a script that calls this needs the usual
-    ``if __name__ == "__main__"``. Raises as ``simulate`` does.
+    See ``pool.in_processes`` for what that asks of a script. Raises as ``simulate`` does, and when an event kills its
+    processes.
     """
-    if workers <= 1:
-        yield from simulate(config, events, first)
-        return
-    pool = ProcessPoolExecutor(workers, get_context("spawn"))
-    pending: deque[Future[dict[str, Table]]] = deque()
-    try:
-        for number in range(first, first + events):
-            pending.append(pool.submit(_work, config, number))
-            if len(pending) >= 2 * workers:
-                yield _to_event(pending.popleft().result())
-        while pending:
-            yield _to_event(pending.popleft().result())
-    finally:
-        pool.shutdown(cancel_futures=True)
+    numbers = range(first, first + events)
+    with closing(in_processes(partial(_start, config), numbers, workers)) as results:
+        for number, result in zip(numbers, results, strict=True):
+            if isinstance(result, Lost):
+                raise UserError(f"event {number}: {result.reason}")
+            yield _to_event(result)
 
 
-def _work(config: CollisionsConfig, number: int) -> dict[str, Table]:
-    torch.set_num_threads(1)
-    return _simulator(config).event(number)
-
-
-@cache
-def _simulator(config: CollisionsConfig) -> _Simulator:
-    return _Simulator(config)
+def _start(config: CollisionsConfig) -> Callable[[int], dict[str, Table]]:
+    return _Simulator(config).event
 
 
 def _to_event(levels: dict[str, Table]) -> Event:

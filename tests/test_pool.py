@@ -1,0 +1,179 @@
+"""Work shared out to processes: order, killed workers, exceptions, interrupts; and the same on a Dask cluster."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloudchamber import pool
+from cloudchamber.errors import UserError
+from cloudchamber.pool import AHEAD, Lost, in_processes, on_dask
+
+Run = Callable[[Callable[[], Any], Any], list[Any]]
+
+
+def identity() -> Callable[[Any], Any]:
+    return lambda item: item
+
+
+def call() -> Callable[[Callable[[], Any]], Any]:
+    """Items are functions."""
+    return lambda item: item()
+
+
+def slow(seconds: float, value: int) -> int:
+    time.sleep(seconds)
+    return value
+
+
+def die(marks: Path, times: int, value: int) -> int:
+    """Kill the own process the first so many times."""
+    if len(list(marks.glob(f"{value}-*"))) < times:
+        (marks / f"{value}-{os.getpid()}").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return value
+
+
+def out_of_memory(marks: Path) -> str:
+    if list(marks.iterdir()):
+        return "enough"
+    (marks / "once").touch()
+    raise MemoryError
+
+
+def defect(error: Exception) -> None:
+    raise error
+
+
+def dies() -> Any:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def mark(marks: Path, value: int) -> int:
+    (marks / str(value)).touch()
+    return value
+
+
+def threads() -> tuple[str, str]:
+    return os.environ["OMP_NUM_THREADS"], os.environ["NUMBA_NUM_THREADS"]
+
+
+def processes() -> list[Any]:
+    """Those of a pool; Dask has others."""
+    return [child for child in multiprocessing.active_children() if "Dask" not in child.name]
+
+
+class Unportable(Exception):
+    def __init__(self, one: int, other: int) -> None:
+        super().__init__("two things")
+
+
+@pytest.fixture(params=["processes", "dask"])
+def run(request: pytest.FixtureRequest) -> Run:
+    """All results, from two processes or two Dask workers."""
+    if request.param == "processes":
+        return lambda start, items: list(in_processes(start, items, 2))
+    address = request.getfixturevalue("cluster")
+    return lambda start, items: list(on_dask(start, items, address))
+
+
+def test_results_come_in_order(run: Run) -> None:
+    items = [partial(slow, 0.2 if i in (0, 7) else 0.0, i) for i in range(30)]
+    assert run(call, items) == list(range(30))
+
+
+def test_a_killed_worker_loses_nothing(run: Run, tmp_path: Path) -> None:
+    """Nor does an item that kills every worker take others with it."""
+    items = [partial(die, tmp_path, {1: 1, 2: 1000}.get(i, 0), i) for i in range(5)]
+    found = run(call, items)
+    assert isinstance(found[2], Lost)
+    assert "in a row" in found[2].reason
+    assert [*found[:2], *found[3:]] == [0, 1, 3, 4]
+    assert len(list(tmp_path.glob("1-*"))) == 1
+    assert len(list(tmp_path.glob("2-*"))) <= 4
+
+
+def test_out_of_memory_is_as_good_as_killed(tmp_path: Path) -> None:
+    assert list(in_processes(call, [partial(out_of_memory, tmp_path), tuple], 2)) == ["enough", ()]
+
+
+def test_a_signal_from_outside() -> None:
+    results = in_processes(call, [partial(slow, 0.3, i) for i in range(6)], 2)
+    assert next(results) == 0
+    for process in processes():
+        os.kill(process.pid or 0, signal.SIGKILL)
+    assert list(results) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "message"),
+    [
+        (UserError("file: row 1"), UserError, "file: row 1"),
+        (EOFError("of a file"), EOFError, "of a file"),
+        (Unportable(1, 2), RuntimeError, "two things"),
+    ],
+)
+def test_exceptions_are_raised_here(error: Exception, raised: type[Exception], message: str) -> None:
+    with pytest.raises(raised, match=message) as caught:
+        list(in_processes(call, [tuple, partial(defect, error), tuple], 2))
+    assert "in defect" in "".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
+    assert not processes()
+
+
+def test_what_cannot_start(run: Run) -> None:
+    with pytest.raises(UserError, match="no such model"):
+        run(partial(defect, UserError("no such model")), [tuple] * 3)
+
+
+def test_what_dies_before_it_starts() -> None:
+    with pytest.raises(UserError, match=r"cannot start: 3 in a row were killed \(SIGKILL\)"):
+        list(in_processes(dies, [tuple] * 9, 2))
+
+
+def test_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "cores", lambda: 9)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
+    assert list(in_processes(call, [threads] * 2, 2)) == [("3", "4")] * 2
+    assert os.environ["OMP_NUM_THREADS"] == "3"
+    assert "NUMBA_NUM_THREADS" not in os.environ
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_no_more_is_begun_than_memory_can_hold(workers: int, tmp_path: Path) -> None:
+    results = in_processes(call, [partial(mark, tmp_path, i) for i in range(60)], workers)
+    assert next(results) == 0
+    time.sleep(0.5)
+    assert len(list(tmp_path.iterdir())) <= AHEAD * workers
+    assert sum(1 for _ in results) == 59
+
+
+def test_an_unfinished_iteration_leaves_no_process() -> None:
+    results = in_processes(call, [partial(slow, 0.1 * i, i) for i in range(90)], 2)
+    assert [next(results), next(results)] == [0, 1]
+    assert len(processes()) == 2
+    results.close()
+    assert not processes()
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://here", "127.0.0.1:port"])
+def test_no_cluster_there(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(pool, "PATIENCE", 0.5)
+    with pytest.raises(UserError, match=f"{address}: no Dask scheduler answers"):
+        list(on_dask(call, [tuple], address))
+
+
+def test_dask_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(UserError, match=r"pip install 'cloudchamber\[dask\]'"):
+        list(on_dask(call, [tuple], "tcp://127.0.0.1:8786"))
