@@ -10,6 +10,7 @@ from cloudchamber import physics
 from cloudchamber.physics import Helix
 
 RNG = np.random.default_rng
+NOTHING = {"material": physics.walls()}
 COLUMNS = {"charge", "pt", "eta", "phi", "d0", "z0", "chi2", "ndf"}
 COLUMNS |= {f"sigma_{name}" for name in ("pt", "eta", "phi", "d0", "z0")}
 RADII = np.array([32.0, 72, 116, 172, 260, 360, 500, 660, 820, 1020])
@@ -55,18 +56,18 @@ def test_exact_helices_are_recovered(hits: int, d0: float) -> None:
     if hits == 3:  # spread the three: close ones fix nothing
         s = np.minimum(1000, 4 / np.abs(helix.kappa)) * np.array([[0.1], [0.5], [1.0]])
         x, y, z = (c.T.ravel() for c in helix.at(s))
-    assert_same(physics.fit_helices(x, y, z, track, 1000), helix)
+    assert_same(physics.fit_helices(x, y, z, track, 1000, **NOTHING), helix)
 
 
 @pytest.mark.parametrize("field", [2.0, -3.8])
 def test_field_sets_momentum_and_charge(field: float) -> None:
     helix = helices(100, field=field)
-    assert_same(physics.fit_helices(*points(helix), 100, field_tesla=field), helix)
+    assert_same(physics.fit_helices(*points(helix), 100, field_tesla=field, **NOTHING), helix)
 
 
 def test_stiff_tracks() -> None:
     helix = helices(500, low=999, high=1001, d0=0.1)
-    assert_same(physics.fit_helices(*points(helix), 500), helix)
+    assert_same(physics.fit_helices(*points(helix), 500, **NOTHING), helix)
 
 
 def test_straight_track() -> None:
@@ -112,7 +113,7 @@ def test_resolution_is_the_best_possible() -> None:
     track = np.repeat(np.arange(n), 10)
     errors = {"sigma_rphi": np.tile(sigma, n), "sigma_r": np.zeros(10 * n), "sigma_z": np.tile(sigma_z, n)}
     x, y = radii * np.cos(phi), radii * np.sin(phi)
-    fit = physics.fit_helices(x.ravel(), y.ravel(), z.ravel(), track, n, **errors, material=0.0)
+    fit = physics.fit_helices(x.ravel(), y.ravel(), z.ravel(), track, n, **errors, **NOTHING)
     found = np.stack([fit["d0"], fit["z0"], fit["phi"], fit["eta"], fit["charge"] / fit["pt"]])
     pulls = (found.astype(float) - truth[:, None]) / expected[:, None]
     np.testing.assert_allclose(pulls.std(axis=1), 1, atol=0.05)
@@ -130,14 +131,14 @@ def test_disks_measure_radius_badly() -> None:
     stretch = 1 + rng.normal(size=r.size) * sigma_r / r.ravel()
     turn = np.exp(1j * rng.normal(size=r.size) * sigma / r.ravel())
     moved = (x + 1j * y).ravel() * stretch * turn
-    fit = physics.fit_helices(moved.real, moved.imag, z.ravel(), np.tile(np.arange(500), len(r)), 500, material=0)
+    fit = physics.fit_helices(moved.real, moved.imag, z.ravel(), np.tile(np.arange(500), len(r)), 500, **NOTHING)
     assert np.std(fit["pt"] / helix.pt - 1) < 0.03
-    assert np.std(fit["eta"] - 2) < 2e-3
+    assert np.std(fit["eta"] - 2) < 1e-3
 
 
 def test_tensors_are_welcome() -> None:
     x, y, z, track = (torch.tensor(c) for c in points(helices(10)))
-    assert_same(physics.fit_helices(x, y, z, track, 10), helices(10))
+    assert_same(physics.fit_helices(x, y, z, track, 10, **NOTHING), helices(10))
 
 
 def test_degenerate_tracks() -> None:
@@ -175,7 +176,7 @@ def smeared(helix: Helix, radii: np.ndarray, seed: int = 7) -> tuple[dict[str, n
 def test_pulls_and_chi2_are_those_of_right_errors() -> None:
     helix, n = helices(3000, d0=0.1, low=0.5), 3000
     hits, track = smeared(helix, RADII)
-    fit = physics.helix_fit(**hits, track=track, tracks=n, material=0.0)
+    fit = physics.helix_fit(**hits, track=track, tracks=n, **NOTHING)
     truth = np.stack([helix.d0, helix.z0, helix.phi, np.sinh(helix.eta), helix.charge / helix.pt], axis=1)
     residual = fit.parameters - truth
     residual[:, 2] = physics.wrap(residual[:, 2])
@@ -191,19 +192,73 @@ def test_pulls_and_chi2_are_those_of_right_errors() -> None:
     assert (fit.hit_chi2 > 9.21).mean() == pytest.approx(0.01, abs=0.003)
 
 
-@pytest.mark.parametrize(("material", "tolerance"), [(0.0, 0.02), (0.02, 0.1)])
-def test_chi2_of_a_hit_is_what_it_adds(material: float, tolerance: float) -> None:
+@pytest.mark.parametrize(("material", "tolerance"), [(physics.walls(), 0.02), (physics.TRACKML, 0.1)])
+def test_chi2_of_a_hit_is_what_it_adds(material: np.ndarray, tolerance: float) -> None:
     """The fit without the hit has a chi2 that is less by ``hit_chi2``, but for the scattering at the new momentum."""
     hits, track = smeared(helices(40, d0=0.1, low=0.5), RADII)
     fit = physics.helix_fit(**hits, track=track, tracks=40, material=material)
     for left_out in range(len(RADII)):
-        # scattering happens where there are hits: keep the layer, with an error that says nothing
         kept = {k: v.copy() for k, v in hits.items()}
         for name in ("sigma_rphi", "sigma_z"):
             kept[name][left_out :: len(RADII)] = 1e4
         without = physics.helix_fit(**kept, track=track, tracks=40, material=material)
         one = fit.hit_chi2[left_out :: len(RADII)]
         np.testing.assert_allclose(fit.chi2 - without.chi2, one, rtol=tolerance, atol=tolerance)
+
+
+def test_turned_modules() -> None:
+    """Strips of a disc stand across the middle of their module, not across the hit: the angle says so."""
+    n, rng = 2000, RNG(11)
+    helix = Helix(np.zeros(n), np.zeros(n), np.zeros(n), np.full(n, 1.8), np.ones(n), np.full(n, 2.0))
+    z = np.array([600.0, 700, 820, 960, 1120, 1300, 1500, 1850, 2150, 2500])
+    x, y, _ = helix.at(z[:, None] / np.sinh(1.8))
+    angle = rng.uniform(-0.08, 0.08, x.shape)
+    axis = np.exp(1j * (np.arctan2(y, x) + np.pi / 2 + angle))
+    moved = x + 1j * y + axis * (0.03 * rng.normal(size=x.shape) + 3j * rng.normal(size=x.shape))
+    columns = [c.ravel() for c in (moved.real, moved.imag, np.broadcast_to(z[:, None], x.shape))]
+    sigmas = {"sigma_rphi": np.full(x.size, 0.03), "sigma_r": np.full(x.size, 3.0), "sigma_z": np.zeros(x.size)}
+    # the angle is that at the measured point, which has moved along the strip
+    turned = (np.angle(axis) - np.angle(moved) - np.pi / 2).ravel()
+    fit = physics.helix_fit(*columns, np.tile(np.arange(n), len(z)), n, **sigmas, angle=turned, **NOTHING)
+    pulls = (fit.parameters[:, 4] - 0.5) / np.sqrt(fit.covariance[:, 4, 4])
+    assert pulls.std() == pytest.approx(1, abs=0.06)
+    assert fit.chi2.mean() == pytest.approx(15, abs=0.5)
+
+
+def test_scattering_and_loss_where_the_walls_are() -> None:
+    """Tracks that scatter and lose energy in one cylinder and one disc: pulls have unit width and little bias."""
+    n, rng = 4000, RNG(12)
+    walls = physics.walls([physics.cylinder(100.0, 1e4, 0.05, 1e-3), physics.disc(400.0, 0.0, 1e3, 0.05, 1e-3)])
+    pt, phi, cot, mass = 0.4, 0.3, 1.0, 0.13957
+    place, momentum = np.zeros((n, 3)), np.tile(pt * np.array([np.cos(phi), np.sin(phi), cot]), (n, 1))
+    hits = []
+    for kind, where in [(0, 32.0), (0, 72), (1, 0), (0, 116), (0, 260), (0, 360), (1, 1), (0, 500), (0, 660), (0, 820)]:
+        helix = physics.perigee(*place.T, *momentum.T, np.ones(n))
+        radius = {0: 100.0, 1: None}[int(where)] if kind else where
+        s = (400.0 - helix.z0) / np.sinh(helix.eta) if radius is None else helix.arc_to_radius(radius)
+        place, turn = np.stack(helix.at(s), axis=1), helix.phi + helix.kappa * s
+        momentum = helix.pt[:, None] * np.stack([np.cos(turn), np.sin(turn), np.sinh(helix.eta)], axis=1)
+        if not kind:
+            hits.append(place)
+            continue
+        p = np.linalg.norm(momentum, axis=1)
+        flight, beta2 = momentum / p[:, None], 1 / (1 + mass**2 / p**2)
+        radial = (flight[:, :2] * place[:, :2]).sum(axis=1) / np.hypot(*place[:, :2].T)
+        path = 1 / (radial if where == 0 else flight[:, 2])
+        angle = 0.0136 / (np.sqrt(beta2) * p) * np.sqrt(0.05 * path) * (1 + 0.038 * np.log(0.05 * path / beta2))
+        kick = rng.normal(size=(n, 3)) * angle[:, None]
+        flight = flight + kick - flight * (flight * kick).sum(axis=1, keepdims=True)
+        momentum = flight / np.linalg.norm(flight, axis=1)[:, None] * (p - 1e-3 * path / beta2**1.5)[:, None]
+    xyz = np.concatenate(hits)
+    r, turn = np.hypot(*xyz[:, :2].T), np.arctan2(xyz[:, 1], xyz[:, 0])
+    turn, z = turn + 0.02 * rng.normal(size=len(r)) / r, xyz[:, 2] + 0.1 * rng.normal(size=len(r))
+    sigmas = {"sigma_rphi": np.full(len(r), 0.02), "sigma_r": np.zeros(len(r)), "sigma_z": np.full(len(r), 0.1)}
+    track = np.tile(np.arange(n), len(hits))
+    fit = physics.helix_fit(r * np.cos(turn), r * np.sin(turn), z, track, n, **sigmas, material=walls)
+    pulls = (fit.parameters - [0, 0, phi, cot, 1 / pt]) / np.sqrt(np.diagonal(fit.covariance, axis1=1, axis2=2))
+    np.testing.assert_allclose(pulls.std(axis=0), 1, atol=0.05)
+    np.testing.assert_allclose(pulls.mean(axis=0), 0, atol=0.15)  # half a sigma in q / pT without the loss
+    assert fit.chi2.mean() == pytest.approx(11, abs=0.35)
 
 
 def test_a_wrong_hit_has_the_largest_chi2() -> None:

@@ -12,14 +12,18 @@ from __future__ import annotations
 from cloudchamber.physics.fit import HelixFit, fit_helices, helix_fit, hit_sigmas
 from cloudchamber.physics.helix import Helix, circle_through, perigee
 from cloudchamber.physics.kinematics import SPEED_OF_LIGHT, curvature, delta_r, eta, invariant_mass, pt, wrap
+from cloudchamber.physics.material import TRACKML, cylinder, disc, walls
 
 __all__ = [
     "SPEED_OF_LIGHT",
+    "TRACKML",
     "Helix",
     "HelixFit",
     "circle_through",
     "curvature",
+    "cylinder",
     "delta_r",
+    "disc",
     "eta",
     "fit_helices",
     "helix_fit",
@@ -27,5 +31,6 @@ __all__ = [
     "invariant_mass",
     "perigee",
     "pt",
+    "walls",
     "wrap",
 ]

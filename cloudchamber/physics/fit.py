@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cloudchamber.physics.kalman import fit_all
 from cloudchamber.physics.kinematics import SPEED_OF_LIGHT, wrap
+from cloudchamber.physics.material import TRACKML
 
 Float = NDArray[np.float64]
 
@@ -77,18 +78,22 @@ def helix_fit(
     sigma_rphi: ArrayLike | None = None,
     sigma_r: ArrayLike | None = None,
     sigma_z: ArrayLike | None = None,
-    material: float = 0.015,
+    angle: ArrayLike | None = None,
+    material: Float = TRACKML,
 ) -> HelixFit:
     """Fit a helix to the hits of each track.
 
     A weighted circle fit (V. Karimaki, Nucl. Instrum. Meth. A 305 (1991) 187) and a line z(s) are the start; a Kalman
     filter from the outermost hit inwards (R. Fruhwirth, Nucl. Instrum. Meth. A 262 (1987) 444), repeated around its
     result, then fits all five parameters. It knows each hit's errors across the track and along z, with their
-    correlation, and multiple scattering in ``material`` radiation lengths per layer crossed at a right angle (0 for
-    none; 13.6 MeV formula of the PDG review without its logarithm, beta = 1).
+    correlation, and multiple scattering (13.6 MeV formula of the PDG review, a pion's velocity) and energy loss in
+    ``material``, see ``cloudchamber.physics.material``; ``walls()`` for none. The fit is linear in the loss: above some
+    percent of the momentum it is biased.
 
-    ``x``, ``y``, ``z`` in mm and ``track``, the row of each hit's track or -1, have shape ``(n,)``; the ``sigma``s (mm,
-    same shape) default to ``hit_sigmas``. The order of hits does not matter: tracks fly outward from the perigee.
+    ``x``, ``y``, ``z`` in mm and ``track``, the row of each hit's track or -1, have shape ``(n,)``; so have the
+    ``sigma``s (mm, default ``hit_sigmas``) and ``angle`` (rad, default 0), that from the r-phi direction to the one in
+    the transverse plane along which ``sigma_rphi`` is measured, ``sigma_r`` across it.
+    The order of hits does not matter: tracks fly outward from the perigee.
     Tracks with fewer than 3 hits, or with degenerate ones (coinciding, or on a circle around the z axis), have no fit;
     an exactly straight track has q / pT = 0. Raises ``ValueError`` for columns of different lengths or a track out of
     range.
@@ -96,18 +101,18 @@ def helix_fit(
     columns = [np.asarray(c, np.float64) for c in (x, y, z)]
     for given, default in zip((sigma_rphi, sigma_r, sigma_z), hit_sigmas(x, y, z), strict=True):
         columns.append(default if given is None else np.asarray(given, np.float64))
+    columns.append(np.zeros(columns[0].shape) if angle is None else np.asarray(angle, np.float64))
     row = np.asarray(track).astype(np.int64)
     if any(c.shape != row.shape or c.ndim != 1 for c in columns):
         raise ValueError(f"helix_fit: columns differ in shape: {[c.shape for c in columns]}, track {row.shape}")
     if len(row) and not (row.min() >= -1 and row.max() < tracks):
         raise ValueError(f"helix_fit: track from {row.min()} to {row.max()}, expected -1 to {tracks - 1}")
     index, bounds = _by_track(row, tracks)
-    across = np.arctan2(columns[1], columns[0]) + math.pi / 2
-    columns += [np.cos(across), np.sin(across)]
+    axis = np.arctan2(columns[1], columns[0]) + math.pi / 2 + columns[6]
+    columns[6:7] = np.cos(axis), np.sin(axis)
     unit = -1e-3 * SPEED_OF_LIGHT * field_tesla  # of kappa, per q / pT
     with np.errstate(divide="ignore", invalid="ignore"):
-        scale = material * (0.0136 / unit) ** 2
-        found, covariance, chi2, kept = fit_all(np.stack(columns, axis=1)[index], bounds, scale)
+        found, covariance, chi2, kept = fit_all(np.stack(columns, axis=1)[index], bounds, material, unit)
     order = [0, 3, 1, 4, 2]
     size = np.array([1, 1, 1, 1, 1 / unit])
     hit_chi2 = np.full(len(row), np.nan)

@@ -12,9 +12,12 @@ from numba import njit
 from numpy.typing import NDArray
 
 Float = NDArray[np.float64]
+Four = tuple[float, float, float, float]
 Five = tuple[float, float, float, float, float]
 
 _TINY = 1e-6  # mm^2, a floor of one micrometre on errors across the track and along z: they must not vanish
+_GRAZING = 0.02  # smallest cosine to the normal of a wall
+_MASS = 0.13957  # GeV, a pion's: for the velocity
 _STEPS = 5  # at most; the filter mostly needs two passes
 _PRIOR = np.array([1e2, 1e0, 1e-2, 1e3, 1e1]) ** 2  # variances of d0, phi, kappa, z0, cot theta: no constraint
 
@@ -104,29 +107,103 @@ def _update(p: Float, cov: Float, j: Five, residual: float, variance: float, kep
 
 
 @njit(cache=True, nogil=True)
-def _scatter(cov: Float, g: Five, variance: float) -> None:
+def _add(cov: Float, g: Five, variance: float) -> None:
     for i in range(5):
         for k in range(5):
             cov[i, k] += variance * g[i] * g[k]
 
 
 @njit(cache=True, nogil=True)
+def _crossings(walls: Float, p: Float, end: float, found: Float) -> int:
+    """Where the helix crosses walls on its way out, up to the arc length ``end``: fills ``found`` and counts.
+
+    Each row of ``found`` is the arc length, the radiation lengths on the way, and the loss on the way; outermost first.
+    """
+    n, lever, slope = 0, 1 + p[2] * p[0], math.sqrt(1 + p[4] * p[4])
+    for wall in walls:
+        if wall[0] == 0.0:
+            square = (wall[1] * wall[1] - p[0] * p[0]) / lever
+            sine = p[2] * p[2] * square / 4  # of half the turn, squared
+            if not (square > 0 and sine < 1):
+                continue
+            chord, sine = math.sqrt(square), math.sqrt(sine)
+            arc = chord if sine < 1e-6 else 2 * math.asin(sine) / abs(p[2])
+            height = p[3] + p[4] * arc
+            path = slope / max(lever * chord * math.sqrt(1 - sine * sine) / wall[1], _GRAZING)
+        else:
+            arc = (wall[1] - p[3]) / p[4] if p[4] != 0.0 else -1.0
+            chord = arc if abs(p[2] * arc) < 1e-6 else 2 * math.sin(p[2] * arc / 2) / p[2]
+            height = math.sqrt(p[0] * p[0] + chord * chord * lever)
+            path = slope / max(abs(p[4]), _GRAZING)
+        if 0 < arc < end and wall[2] < height < wall[3]:
+            k = n
+            while k > 0 and found[k - 1, 0] < arc:
+                found[k] = found[k - 1]
+                k -= 1
+            found[k, 0], found[k, 1], found[k, 2] = arc, wall[4] * path, wall[5] * path
+            n += 1
+    return n
+
+
+@njit(cache=True, nogil=True)
+def _turned(p: Float, arc: float, c: float, s: float) -> Four:
+    """At a turn with cosine ``c`` and sine ``s``: the way straight on, across, what the arc is longer, and the lever.
+
+    Lengths over kappa: ``sin / kappa``, ``(1 - cos) / kappa``, ``(arc - sin / kappa) / kappa``; ``1 + kappa d0``.
+    """
+    turn = p[2] * arc
+    if abs(turn) < 1e-3:
+        return arc - arc * turn * turn / 6, arc * turn / 2, arc * arc * turn / 6, 1 + p[2] * p[0]
+    straight = s / p[2]
+    return straight, (1 - c) / p[2], (arc - straight) / p[2], 1 + p[2] * p[0]
+
+
+@njit(cache=True, nogil=True)
+def _cross(step: Float, cov: Float, p: Float, arc: float, thickness: float, loss: float, unit: float) -> None:
+    """Scattering and energy loss at ``arc``, in ``thickness`` radiation lengths: the effect on the perigee parameters.
+
+    A kink in one of the two angles, and a change of kappa, turn the helix about that point: the effect of each is
+    ``g``. ``slope``: 1 / sin^2(theta); the loss grows as 1 / beta^2.
+    """
+    c, s = math.cos(p[2] * arc), math.sin(p[2] * arc)
+    straight, across, stretch, lever = _turned(p, arc, c, s)
+    slope = 1 + p[4] * p[4]
+    inverse = p[2] * p[2] / (unit * unit)  # 1 / pT^2
+    beta = 1 / (1 + min(_MASS * _MASS * inverse / slope, 10.0))  # squared
+    if thickness > 0:
+        angle = 0.0136 * (1 + 0.038 * math.log(thickness / beta))
+        variance = angle * angle * thickness / beta * inverse
+        _add(cov, (-straight, c / lever, 0.0, -p[4] * (p[0] + across) / lever, 0.0), variance)
+        pull = p[4] / slope
+        g3 = -arc - p[4] * pull * (straight / lever - arc)
+        _add(cov, (pull * across, -pull * s / lever, pull * p[2], g3, 1.0), variance * slope)
+    if loss > 0:
+        change = -p[2] * loss * math.sqrt(inverse / slope) / beta**1.5
+        step[0] += change * (arc * arc / 2 if abs(p[2] * arc) < 1e-3 else across / p[2])
+        step[1] -= change * straight / lever
+        step[2] += change
+        step[3] += change * p[4] * (stretch + straight * p[0] / lever)
+
+
+@njit(cache=True, nogil=True)
 def _filter(
-    hits: Float, order: NDArray[np.int64], p: Float, scale: float, step: Float, cov: Float, kept: Float
+    hits: Float, order: NDArray[np.int64], crossed: Float, p: Float, unit: float, step: Float, cov: Float, kept: Float
 ) -> float:
     """Kalman filter from the outermost hit to the perigee, linear around ``p``: fills ``step`` and its covariance.
 
-    Returns chi2; ``kept`` (2 * hits, 12): see ``_update``. ``scale`` times ``kappa^2`` is the squared scattering angle
-    of a stiff straight track in one layer. A kink at a hit turns the helix about that point: its effect on the perigee
-    parameters is ``g``.
+    Returns chi2; ``crossed``: see ``_crossings``; ``kept`` (2 * hits, 12): see ``_update``; ``unit``: kappa at 1 GeV.
     """
     u, v = math.cos(p[1]), math.sin(p[1])
     cov[:], step[:], chi2 = 0.0, 0.0, 0.0
     for i in range(5):
         cov[i, i] = _PRIOR[i]
+    done = 0
     for n in range(len(hits)):
         h = hits[order[n]]
         e, arc, c, s = _nearest(h[0], h[1], u, v, p)
+        while done < len(crossed) and crossed[done, 0] > arc:
+            _cross(step, cov, p, crossed[done, 0], crossed[done, 1], crossed[done, 2], unit)
+            done += 1
         fx, fy = u * c - v * s, u * s + v * c
         # The first error lies along (h[6], h[7]) in the transverse plane, the second across it, the third along z: seen
         # as distance across the track (tt) and along z (zz) at that distance.
@@ -134,26 +211,17 @@ def _filter(
         first, second = h[3] * h[3], h[4] * h[4]
         tt = first * q * q + second * k * k + _TINY
         zz = h[5] * h[5] + p[4] * p[4] * (second * q * q + first * k * k) + _TINY
-        ratio = -p[4] * k * q * (second - first) / tt
-        turn, along, lever = p[2] * arc, u * h[0] + v * h[1], 1 + p[2] * p[0]
-        small = abs(turn) < 1e-3
-        across = arc * turn / 2 if small else (1 - c) / p[2]
-        straight = arc - arc * turn * turn / 6 if small else s / p[2]
+        ratio = p[4] * k * q * (second - first) / tt
+        _, across, stretch, lever = _turned(p, arc, c, s)
+        along = u * h[0] + v * h[1]
         # The distance to the circle, then z given that distance: derivatives by the parameters.
         j0, j1, j2 = c, along * lever, (along * along + across * across) / 2
         chi2 += _update(step, cov, (j0, j1, j2, 0.0, 0.0), e, tt, kept[2 * n])
-        stretch = arc * arc * turn / 6 if small else (arc - straight) / p[2]
         k0, k1, k2 = -p[4] * s - ratio * j0, p[4] * (p[0] * c - across) - ratio * j1, -p[4] * stretch - ratio * j2
         residual = h[2] - p[3] - p[4] * arc - ratio * e
         chi2 += _update(step, cov, (k0, k1, k2, 1.0, arc), residual, zz - ratio * ratio * tt, kept[2 * n + 1])
-        # Scattering in the two angles; slope is 1 / sin^2(theta).
-        slope = 1 + p[4] * p[4]
-        path = math.sqrt(slope) / (1.0 if h[5] > h[4] else max(abs(p[4]), 0.1))
-        variance = scale * p[2] * p[2] * path
-        _scatter(cov, (-straight, c / lever, 0.0, -p[4] * (p[0] + across) / lever, 0.0), variance)
-        pull = p[4] / slope
-        g3 = -arc - p[4] * pull * (straight / lever - arc)
-        _scatter(cov, (pull * across, -pull * s / lever, pull * p[2], g3, 1.0), variance * slope)
+    for i in range(done, len(crossed)):
+        _cross(step, cov, p, crossed[i, 0], crossed[i, 1], crossed[i, 2], unit)
     return chi2
 
 
@@ -191,19 +259,19 @@ def _smooth(kept: Float, order: NDArray[np.int64], chi2: float, hit_chi2: Float)
 
 
 @njit(cache=True, nogil=True)
-def fit_all(hits: Float, bounds: NDArray[np.int64], scale: float) -> tuple[Float, Float, Float, Float]:
+def fit_all(hits: Float, bounds: NDArray[np.int64], walls: Float, unit: float) -> tuple[Float, Float, Float, Float]:
     """Perigee parameters d0, phi, kappa, z0, cot theta of each track, shape (tracks, 5), their covariance, chi2.
 
     ``hits`` (n, 8) has the columns x, y, z, the errors and the direction of the first, sorted by track; track i holds
-    the rows from ``bounds[i]`` to ``bounds[i + 1]``. The last is the chi2 of each hit, see ``_smooth``. Nan where there
-    is no fit.
+    the rows from ``bounds[i]`` to ``bounds[i + 1]``. ``walls``: see ``cloudchamber.physics.material``. The last is the
+    chi2 of each hit, see ``_smooth``. Nan where there is no fit.
     """
     tracks = len(bounds) - 1
     result, covariance = np.full((tracks, 5), np.nan), np.full((tracks, 5, 5), np.nan)
     chi2, hit_chi2 = np.full(tracks, np.nan), np.full(len(hits), np.nan)
     longest = (bounds[1:] - bounds[:-1]).max() if tracks else 0
     p, step, cov, kept = np.zeros(5), np.zeros(5), np.zeros((5, 5)), np.zeros((2 * longest, 12))
-    arc, rows = np.empty(longest), np.empty(longest, np.int64)
+    arc, rows, found = np.empty(longest), np.empty(longest, np.int64), np.empty((len(walls), 3))
     for i in range(tracks):
         own = hits[bounds[i] : bounds[i + 1]]
         if len(own) < 3:
@@ -213,8 +281,9 @@ def fit_all(hits: Float, bounds: NDArray[np.int64], scale: float) -> tuple[Float
             continue
         order = rows[: len(own)]
         _line(own, order, arc, p)
+        crossed = found[: _crossings(walls, p, arc[0], found)]
         for _ in range(_STEPS):
-            found = _filter(own, order, p, scale, step, cov, kept)
+            total = _filter(own, order, crossed, p, unit, step, cov, kept)
             if not math.isfinite(step.sum()):
                 break
             done = True
@@ -224,7 +293,7 @@ def fit_all(hits: Float, bounds: NDArray[np.int64], scale: float) -> tuple[Float
             if done:
                 break
         result[i] = p
-        if math.isfinite(found):
-            covariance[i], chi2[i] = cov, found
-            _smooth(kept, order, found, hit_chi2[bounds[i] : bounds[i + 1]])
+        if math.isfinite(total):
+            covariance[i], chi2[i] = cov, total
+            _smooth(kept, order, total, hit_chi2[bounds[i] : bounds[i + 1]])
     return result, covariance, chi2, hit_chi2

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cloudchamber.data.resolution import hit_errors
 from cloudchamber.event import Event
 from cloudchamber.physics import fit_helices
 
@@ -13,15 +14,15 @@ from cloudchamber.physics import fit_helices
 def fitted_tracks(event: Event, track: Tensor) -> Event:
     """The prediction that ``track`` (points,) makes of an event: tracks numbered 0, 1, ... or -1, with fitted helices.
 
-    Columns: ``point.id``, ``point.object``; ``object.charge``, ``pt`` (GeV), ``eta``, ``phi`` (rad), ``d0``,
-    ``z0`` (mm) and ``hits``; ``scene`` as it was. Parameters are NaN where fewer than three
+    Columns: ``point.id``, ``point.object``; in ``object`` those of ``HelixFit.columns`` and ``hits``; ``scene`` as it
+    was. Parameters are NaN where fewer than three
     hits or a degenerate fit give none.
     """
     event, track = event.to("cpu"), track.cpu()
     tracks = int(track.max()) + 1 if len(track) else 0
     hits = torch.bincount(track[track >= 0], minlength=tracks)
     x, y, z = (event.point[name].numpy() for name in "xyz")
-    fit = fit_helices(x, y, z, track.numpy(), tracks)
+    fit = fit_helices(x, y, z, track.numpy(), tracks, **hit_errors(event.point))
     objects = {name: torch.from_numpy(np.asarray(column)) for name, column in fit.items()}
     number = torch.zeros(tracks, dtype=torch.int64)
     kept = track >= 0
