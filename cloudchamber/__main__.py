@@ -114,6 +114,18 @@ def reconstruct(
 
 
 @app.command()
+def export(
+    output: Output,
+    model: Annotated[Path | None, typer.Argument(help="Checkpoint; by default the one that ships.")] = None,
+) -> None:
+    """Write the networks of a checkpoint as ONNX, with a manifest of their inputs and outputs."""
+    from cloudchamber.export import export
+    from cloudchamber.reconstruct import shipped_model
+
+    _say(f"-> {export(model or shipped_model(), output)}")
+
+
+@app.command()
 def evaluate(
     predictions: Annotated[Path, typer.Argument(help="Directory that 'reconstruct' wrote.")], events: Events
 ) -> None:

@@ -59,6 +59,19 @@ def _sum_on_cpu(x: Tensor, index: Tensor, segments: int) -> Tensor:
     return torch.from_numpy(_sum_rows(x.detach().contiguous().numpy(), offset, order))
 
 
+def _sum_in_order(x: Tensor, index: Tensor, segments: int) -> Tensor:
+    """Segment sums for other engines: differences of a cumulative sum in double precision over the sorted rows.
+
+    ONNX Runtime adds the rows of an ``index_add`` in a race of its threads. The first segment must have rows; its sum
+    is not computed but 0.
+    """
+    rows = index.new_zeros(segments).scatter_add(0, index, torch.ones_like(index))
+    last = rows.cumsum(0) - 1
+    total = x.index_select(0, index.argsort()).double().cumsum(0)
+    before = torch.cat([last[:1], last[:-1]])
+    return (total.index_select(0, last) - total.index_select(0, before)).to(x.dtype)
+
+
 class _SegmentSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, index: Tensor, segments: int) -> Tensor:
@@ -91,6 +104,8 @@ def segment_sum(x: Tensor, index: Tensor, segments: int) -> Tensor:
     """
     if _compiled(x):
         return cast(Tensor, _SegmentSum.apply(x, index, segments))  # type: ignore[no-untyped-call]
+    if torch.onnx.is_in_onnx_export():
+        return _sum_in_order(x, index, segments)
     return x.new_zeros((segments, *x.shape[1:])).index_add(0, index, x)
 
 

@@ -68,5 +68,5 @@ class Message(nn.Module):
         """Points and edges after one round."""
         e = e + self.update_edge(x, e, sender, receiver)
         message = e if self.gate is None else e * torch.sigmoid(self.gate(e))
-        into, out = segment_sum(message, receiver, len(x)), segment_sum(message, sender, len(x))
+        into, out = segment_sum(message, receiver, x.shape[0]), segment_sum(message, sender, x.shape[0])
         return x + self.update_point(torch.cat([x, into, out], dim=1)), e

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +54,8 @@ class Edges(Task):
     """A network scores the edges of a graph; tracks are paths or components of what it keeps."""
 
     model = "message"
+    output = "edge.logit"
+    columns: ClassVar = {"point": HIT_INPUTS, "edge": PAIR_INPUTS}
 
     def __init__(self, config: EdgesConfig, graph: nn.Module, model: MessageConfig) -> None:
         super().__init__()
@@ -80,13 +82,26 @@ class Edges(Task):
         event = edge_columns(event)
         return label_edges(event) if "object" in event.point else event
 
+    def arrays(self, event: Event, rows: Tensor | None = None) -> dict[str, Tensor]:
+        """Points, and all edges or some rows of them."""
+        edge = event.edge if rows is None else {name: column[rows] for name, column in event.edge.items()}
+        return {
+            "point": _inputs(event, "point", HIT_INPUTS),
+            "layer": layer_key(event),
+            "edge": torch.stack([edge[name] for name in PAIR_INPUTS], dim=1),
+            "sender": edge["sender"],
+            "receiver": edge["receiver"],
+        }
+
+    def judge(self, *arrays: Tensor) -> Tensor:
+        """Logits of the edges."""
+        point, layer, edge, sender, receiver = arrays
+        logits: Tensor = self.network(self.point_scale(point), layer, edge, sender, receiver, self.edge_scale)
+        return logits
+
     def forward(self, event: Event, rows: Tensor | None = None) -> Tensor:
         """Logits of the edges, or of some rows of them, of a prepared event."""
-        edge = event.edge if rows is None else {name: column[rows] for name, column in event.edge.items()}
-        e = torch.stack([edge[name] for name in PAIR_INPUTS], dim=1)
-        x = self.point_scale(_inputs(event, "point", HIT_INPUTS))
-        logits: Tensor = self.network(x, layer_key(event), e, edge["sender"], edge["receiver"], self.edge_scale)
-        return logits
+        return self.judge(*self.arrays(event, rows).values())
 
     def loss(self, event: Event) -> dict[str, Tensor]:
         """Focal loss over edges; pairs of particles with too few hits count neither as true nor as false."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +50,8 @@ class Embed(Task):
     """
 
     model = "mlp"
+    output = "point.space"
+    columns: ClassVar = {"point": INPUTS}
 
     def __init__(self, config: EmbedConfig, graph: nn.Module | None, model: MLPConfig) -> None:
         super().__init__()
@@ -68,16 +70,25 @@ class Embed(Task):
     def _inputs(self, event: Event) -> Tensor:
         return torch.stack([event.point[name] for name in INPUTS], dim=1)
 
-    def forward(self, event: Event) -> Tensor:
+    def arrays(self, event: Event) -> dict[str, Tensor]:
+        """Points."""
+        return {"point": self._inputs(event), "layer": layer_key(event)}
+
+    def judge(self, *arrays: Tensor) -> Tensor:
         """Coordinates in the learned space, shape ``(points, dimensions)``.
 
         The network moves points from where they start, at the direction from the origin: (cos phi, sin phi, eta).
         """
-        out: Tensor = self.network(self.scale(self._inputs(event)), layer_key(event))
-        x, y, z, radius = self._inputs(event).clamp(-1e6, 1e6).unbind(1)
+        point, layer = arrays
+        out: Tensor = self.network(self.scale(point), layer)
+        x, y, z, radius = point.clamp(-1e6, 1e6).unbind(1)
         radius = radius.clamp(min=1.0)
         start = torch.stack([x / radius, y / radius, torch.asinh(z / radius)], dim=1)
         return out + functional.pad(start, (0, self.config.dimensions - 3))
+
+    def forward(self, event: Event) -> Tensor:
+        """Coordinates in the learned space, of a prepared event."""
+        return self.judge(*self.arrays(event).values())
 
     def loss(self, event: Event) -> dict[str, Tensor]:
         """Hinge loss over true pairs, near pairs (the hard ones) and random pairs."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Protocol
 
 from torch import Tensor, nn
@@ -28,6 +28,12 @@ class Task(nn.Module, ABC):
     #: The kind of model (a row of ``BLOCKS``) that the task is built on.
     model: ClassVar[str]
 
+    #: What ``judge`` gives, one row per point or per edge: ``point.NAME`` or ``edge.NAME``.
+    output: ClassVar[str]
+
+    #: Columns of the inputs of ``judge`` that have several.
+    columns: ClassVar[Mapping[str, Sequence[str]]]
+
     @abstractmethod
     def fit(self, events: Sequence[Event]) -> None:
         """Learn from a few events what gradients do not: windows of the graph, scales of the inputs."""
@@ -35,6 +41,18 @@ class Task(nn.Module, ABC):
     @abstractmethod
     def prepare(self, event: Event) -> Event:
         """Everything before the network that has no gradient; the loop keeps the result for later epochs."""
+
+    @abstractmethod
+    def arrays(self, event: Event) -> dict[str, Tensor]:
+        """The inputs of ``judge`` from a prepared event, by name, in order.
+
+        ``point`` (points, columns) and ``layer`` (points,); where edges are judged also ``edge`` (edges, columns),
+        ``sender`` and ``receiver`` (edges,). Features are float32 as they are, not scaled; whole numbers are int64.
+        """
+
+    @abstractmethod
+    def judge(self, *arrays: Tensor) -> Tensor:
+        """All that is learned by gradients, and the scaling before it: a function of tensors, for export."""
 
     @abstractmethod
     def loss(self, event: Event) -> dict[str, Tensor]:

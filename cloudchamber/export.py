@@ -1,0 +1,276 @@
+"""ONNX: the networks of a checkpoint for other programs and engines, with a manifest of what goes in and comes out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cloudchamber import checkpoint
+from cloudchamber.config import Run, parse
+from cloudchamber.data import open_events
+from cloudchamber.data.store import atomic, one_line
+from cloudchamber.errors import UserError
+from cloudchamber.event import Event
+from cloudchamber.tasks import Proposal, Task
+
+FORMAT = "cloudchamber export 1"
+MANIFEST = "manifest.json"
+OPSET = 20
+PARITY = 1e-5  # of probabilities and of coordinates of the learned space, in float32
+CHUNK = 32_768  # edges judged at a time where each stands by itself
+INSTALL = "ONNX needs onnx, onnxscript and onnxruntime: pip install 'cloudchamber[onnx]' ({error})"
+
+_PAIR = "from the sender to the receiver"
+_BEST = "of the best continuation of the edge {} the origin"
+_WAY = {"in": _BEST.format("towards"), "out": _BEST.format("away from")}
+#: Column of an input -> meaning, unit.
+COLUMNS = {
+    "x": ("position across the beam", "mm"),
+    "y": ("position across the beam", "mm"),
+    "z": ("position along the beam", "mm"),
+    "radius": ("distance from the beam line", "mm"),
+    "dphi": (f"azimuth {_PAIR}, in [-pi, pi]", "rad"),
+    "dr": (f"radius {_PAIR}", "mm"),
+    "dz": (f"z {_PAIR}", "mm"),
+    "slope": ("dphi / dr, dr taken as 0.001 mm where |dr| is less", "rad/mm"),
+    "z0": ("z of the line through both points at the beam line, dr as in slope", "mm"),
+    **{f"cost_{way}": (f"misfit {text}: a chi2, 100 for none", "") for way, text in _WAY.items()},
+    **{f"curvature_{way}": (f"signed curvature {text}, 0 for none", "1/mm") for way, text in _WAY.items()},
+    **{f"impact_{way}": (f"impact parameter {text}, 0 for none", "mm") for way, text in _WAY.items()},
+    **{f"ways_{way}": (f"continuations {text[24:]} within 3 sigma", "") for way, text in _WAY.items()},
+}
+#: Input -> meaning.
+INPUTS = {
+    "point": "features of the points",
+    "layer": "detector layer of a point: 100 volume + layer, in TrackML's numbering",
+    "edge": "features of the edges",
+    "sender": "row of the point where an edge starts, the one nearer to the origin",
+    "receiver": "row of the point where an edge ends; edges come in any order, any number of them at a point",
+}
+OUTPUTS = {
+    "logit": "logit of an edge: its probability is 1 / (1 + exp(-logit))",
+    "space": "place of a point in the learned space: points within the radius of the settings are neighbours",
+}
+
+
+def stages(task: Task, run: Run) -> list[tuple[Task, Run]]:
+    """The tasks of a pipeline with their runs: those that propose the edges of the next come before it."""
+    graph = getattr(task, "graph", None)
+    if not isinstance(graph, Proposal):
+        return [(task, run)]
+    return [*stages(graph.task, parse(cast(dict[str, Any], run.graph.run), "graph.run")), (task, run)]
+
+
+def export(model: str | Path, directory: str | Path, events: Sequence[Event] | None = None) -> Path:
+    """Write every network of a checkpoint as ONNX, and ``manifest.json``; gives the path of the manifest.
+
+    The numbers of points and edges are free, 0 included, and edges may come in any order. Each network is run by ONNX
+    Runtime on ``events`` (by default the one that ships, its first point, and no point) at 1 and 2 threads, and must
+    give what PyTorch gives to ``PARITY``. Raises ``UserError`` when a package is missing or ``model`` is no checkpoint,
+    ``RuntimeError`` for an ONNX file that computes something else.
+    """
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        _package(name)
+    directory = Path(directory)
+    task, run = checkpoint.load(model)
+    checks = _example_events() if events is None else events
+    entries = []
+    for number, (stage, stage_run) in enumerate(stages(task, run), start=1):
+        name = f"{number}-{re.sub(r'[^A-Za-z0-9_-]+', '-', stage_run.task.stage)}.onnx"
+        with atomic(directory / name) as path:
+            path.write_bytes(_convert(stage))
+            with torch.inference_mode():
+                arrays = [stage.arrays(stage.prepare(event)) for event in checks]
+                parity = max(compare(stage, arrays[i], path, threads) for i in range(len(arrays)) for threads in (1, 2))
+            if not parity <= PARITY:
+                raise RuntimeError(f"{name}: differs from PyTorch by {parity:.1e}, expected at most {PARITY:.0e}")
+            entries.append({"file": name, "sha256": _sha256(path), "parity": parity} | _describe(stage, stage_run))
+    manifest = {
+        "format": FORMAT,
+        "version": version("cloudchamber"),
+        "opset": OPSET,
+        "checkpoint": {"file": Path(model).name, "sha256": _sha256(Path(model))},
+        "stages": entries,
+        "run": run.to_dict(),
+    }
+    with atomic(directory / MANIFEST) as path:
+        path.write_text(json.dumps(manifest, indent=1) + "\n")
+    return directory / MANIFEST
+
+
+def _package(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise UserError(INSTALL.format(error=error)) from None
+
+
+def _example_events() -> list[Event]:
+    (event,) = open_events(Path(str(files("cloudchamber") / "data" / "example.parquet")))
+    names = ("id", "x", "y", "z", "volume", "layer")
+    return [Event(point={name: event.point[name][:rows] for name in names}) for rows in (None, 1, 0)]
+
+
+class _Padded(nn.Module):
+    """``Task.judge`` on one point more and an edge of it to itself, before all others, cut off again at the end.
+
+    So no tensor is empty, and the first segment, which ``segment_sum`` spares when it is exported, is nobody's.
+    """
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.task = task
+
+    def forward(self, *arrays: Tensor) -> Tensor:
+        first = [rows.new_zeros((1, *rows.shape[1:])) for rows in arrays]
+        shift = [0, 0, 0, 1, 1]  # rows of points
+        padded = [torch.cat([zero, rows + by]) for zero, rows, by in zip(first, arrays, shift, strict=False)]
+        return self.task.judge(*padded)[1:]
+
+
+def _convert(task: Task) -> bytes:
+    """The network of a task as ONNX, without the places in the source code that PyTorch notes in it."""
+    points, edges = 3, 5
+    example = {
+        name: torch.zeros((points, len(columns)) if name == "point" else (edges, len(columns)))
+        for name, columns in task.columns.items()
+    }
+    example["layer"] = torch.arange(points)
+    if "edge" in example:
+        example |= {"sender": torch.tensor([0, 0, 1, 1, 2]), "receiver": torch.tensor([1, 2, 2, 2, 0])}
+    names = [name for name in INPUTS if name in example]
+    rows = {name: torch.export.Dim("points" if name in ("point", "layer") else "edges") for name in names}
+    frozen = _Padded(task).requires_grad_(False).eval()
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            frozen,
+            tuple(example[name] for name in names),
+            dynamo=True,
+            opset_version=OPSET,
+            dynamic_shapes=(tuple({0: rows[name]} for name in names),),
+            input_names=names,
+            output_names=[task.output.partition(".")[2]],
+            verbose=False,
+        )
+    model = cast(Any, program).model_proto
+    del model.graph.value_info[:], model.graph.metadata_props[:], model.metadata_props[:]
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.ClearField("doc_string")
+    return cast(bytes, model.SerializeToString())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's remarks on packages that are not needed and on its own use of PyTorch."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _describe(task: Task, run: Run) -> dict[str, Any]:
+    """What a user of the file must know of it."""
+    level, _, name = task.output.partition(".")
+    inputs = []
+    for given, meaning in INPUTS.items():
+        rows = "points" if given in ("point", "layer") else "edges"
+        if rows == "edges" and level != "edge":
+            continue
+        entry: dict[str, Any] = {"name": given, "dtype": "int64", "shape": [rows], "meaning": meaning}
+        if given in task.columns:
+            columns = [
+                {"name": column, "meaning": COLUMNS[column][0], "unit": COLUMNS[column][1]}
+                for column in task.columns[given]
+            ]
+            entry |= {"dtype": "float32", "shape": [rows, len(columns)], "columns": columns}
+        inputs.append(entry)
+    shape = [f"{level}s"] if level == "edge" else [f"{level}s", run.task.dimensions]
+    output = {"name": name, "dtype": "float32", "shape": shape, "meaning": OUTPUTS[name]}
+    # Without message passing an edge may be judged with nothing but its two points.
+    local = level == "point" or run.model.depth == 0
+    return {"stage": run.task.stage, "task": run.task.kind, "local": local, "inputs": inputs, "outputs": [output]}
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+class Network:
+    """An exported network in ONNX Runtime, to be called as ``Task.judge``; ``threads`` 0 for as many as PyTorch has.
+
+    ``local``: edges are judged some at a time, each with its points, so that they stay in the cache.
+    """
+
+    def __init__(self, path: str | Path, *, threads: int = 0, local: bool = False) -> None:
+        onnxruntime = _package("onnxruntime")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or torch.get_num_threads()
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # threads that wait cost CPU time
+        try:
+            self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # of many types, all of the engine's own
+            raise UserError(f"{path}: not to be read by ONNX Runtime: {one_line(error)}") from None
+        self.names = [item.name for item in self.session.get_inputs()]
+        self.local = local and "edge" in self.names
+
+    def __call__(self, *arrays: Tensor) -> Tensor:
+        """Inputs in the order of the manifest, on the CPU."""
+        given = [rows.contiguous().numpy() for rows in arrays]
+        if not self.local or len(given[2]) <= CHUNK:
+            return torch.from_numpy(self._run(given))
+        point, layer, edge, sender, receiver = given
+        out, place = np.empty(len(edge), np.float32), np.empty(len(point), np.int64)
+        for start in range(0, len(edge), CHUNK):
+            part = slice(start, start + CHUNK)
+            used = np.zeros(len(point), bool)
+            used[sender[part]] = used[receiver[part]] = True
+            rows = np.flatnonzero(used)
+            place[rows] = np.arange(len(rows))
+            out[part] = self._run([point[rows], layer[rows], edge[part], place[sender[part]], place[receiver[part]]])
+        return torch.from_numpy(out)
+
+    def _run(self, given: Sequence[Any]) -> Any:
+        return self.session.run(None, dict(zip(self.names, given, strict=True)))[0]
+
+
+def compare(task: Task, arrays: dict[str, Tensor], path: str | Path, threads: int) -> float:
+    """The largest difference of an ONNX file from ``task.judge``: of probabilities where it gives logits."""
+    results = task.judge(*arrays.values()), Network(path, threads=threads)(*arrays.values())
+    expected, found = (torch.sigmoid(out) if task.output.endswith("logit") else out for out in results)
+    return float((found - expected).abs().max()) if expected.numel() else 0.0
+
+
+def use_onnx(task: Task, run: Run, model: str | Path) -> None:
+    """Let ONNX Runtime judge in all stages of a task from the checkpoint ``model``.
+
+    The export is made once for each checkpoint and kept in the user's cache (``$XDG_CACHE_HOME/cloudchamber``).
+    """
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    key = hashlib.sha256(f"{FORMAT} {version('cloudchamber')} {_sha256(Path(model))}".encode()).hexdigest()[:16]
+    path = base / "cloudchamber" / f"onnx-{key}" / MANIFEST
+    if not path.is_file():  # it is written last
+        export(model, path.parent)
+    entries = json.loads(path.read_text())["stages"]
+    for (stage, _), entry in zip(stages(task, run), entries, strict=True):
+        network = Network(path.parent / entry["file"], local=entry["local"])
+        stage.judge = network  # type: ignore[method-assign]
