@@ -1,22 +1,27 @@
 """A track finder in a process of its own: its tracks, its time and its memory.
 
-    python -m bench.measure network demo/events -o demo/network
-    python -m bench.measure ckf-D demo/events -o demo/ckf-D
+    python -m bench.measure network events -o PATH
 
-writes the tracks, ``PATH.parquet``, and the cost, ``PATH.json``, and prints the name of each event when it is done.
-``network`` is the model that ships (``--model`` takes another), ``ckf-X`` configuration X of ``bench/ckf.py``.
+says "ready", reads numbers of events, one per line, from standard input, finds the tracks of each and answers with one
+line of JSON (wall and CPU seconds, peak memory). When the input ends it writes the tracks of all events it was asked
+for, in the order of the source, to ``PATH.parquet``. ``network`` is the model that ships (``--model`` takes another),
+``ckf-X`` configuration X of ``bench/ckf.py``. ``Worker`` is the other side of the pipe.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
+import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
 from cloudchamber.data import open_events, store
 from cloudchamber.errors import UserError
@@ -43,7 +48,11 @@ def network(model: str | None, first: Event) -> Finder:
 
 def kalman(config: str) -> Finder:
     """The combinatorial Kalman filter: its algorithms only, without the hand-over of hits and tracks through Python."""
-    from bench.ckf import Ckf, geometry
+    try:
+        from bench.acts_io import geometry
+        from bench.ckf import Ckf
+    except ImportError as error:
+        raise UserError(f"the Kalman filter needs pyacts: pip install 'cloudchamber[simulate]' ({error})") from None
 
     finder = Ckf(config)
     geometry()
@@ -65,10 +74,75 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+@dataclass(frozen=True)
+class Spent:
+    """What one event cost: wall and CPU seconds, and the largest memory of the process so far, in bytes."""
+
+    seconds: float
+    cpu: float
+    memory: int
+
+
+class Worker:
+    """A process with one finder in it, which may be asked for events one by one, so that finders can take turns.
+
+    ``finder`` and ``model``: see above. Use it as a context; the tracks are in ``tracks`` when it is left. Raises
+    ``UserError`` with the last line that the process wrote to its standard error when that ends before its time.
+    """
+
+    def __init__(self, finder: str, events: Path, path: Path, model: Path | None = None) -> None:
+        command = [sys.executable, "-m", "bench.measure", finder, str(events.absolute()), "-o", str(path.absolute())]
+        command += ["--model", str(model.absolute())] if model and finder == "network" else []
+        self.finder, self.tracks = finder, path.with_name(f"{path.name}.parquet")
+        self.log = path.with_name(f"{path.name}.log")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, cwd=_ROOT
+            )
+        self._answer()  # it is ready, so that its start takes no time from another
+
+    def __call__(self, index: int) -> Spent:
+        """Find the tracks of the event with this number in the source."""
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):  # it has ended: its last words follow
+            self.process.stdin.write(f"{index}\n")
+            self.process.stdin.flush()
+        return Spent(**json.loads(self._answer()))
+
+    def _answer(self) -> str:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            self._fail()
+        return line
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is not None:
+            self.process.kill()
+        if self.process.returncode is None:
+            self.process.communicate()
+        if kind is None and self.process.returncode:
+            self._fail()
+        self.log.unlink(missing_ok=True)
+
+    def _fail(self) -> NoReturn:
+        self.process.communicate()
+        status = self.process.returncode
+        last = (self.log.read_text().strip().splitlines() or [f"it ended with status {status}"])[-1]
+        raise UserError(f"{self.finder}: {last.removeprefix('error: ')}")
+
+
+_ROOT = Path(__file__).parents[1]
+
+
 def main() -> None:
-    """Measure one finder on the events of a directory or file."""
+    """Measure one finder on events of a directory or file."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("finder", help="network, or ckf-C to ckf-G")
+    parser.add_argument("finder", help="network, or ckf-X with a configuration X of bench/ckf.py")
     parser.add_argument("events", type=Path)
     parser.add_argument("-o", dest="path", type=Path, required=True, help="where to write, without suffix")
     parser.add_argument("--model", help="checkpoint of another model")
@@ -77,18 +151,17 @@ def main() -> None:
         source = open_events(arguments.events)
         name, _, config = arguments.finder.partition("-")
         finder = kalman(config) if name == "ckf" else network(arguments.model, source[0])
-        tracks: list[Event] = []
-        cost: dict[str, Any] = {"finder": arguments.finder, "seconds": [], "cpu": []}
-        for event_name, event in zip(source.names, source, strict=True):
-            found, wall, cpu = finder(event)
-            tracks.append(found)
-            cost["seconds"].append(wall)
-            cost["cpu"].append(cpu)
-            print(event_name, flush=True)
-        cost["memory"] = peak_memory()
-        store.write(arguments.path.with_suffix(".parquet"), tracks)
-        with store.atomic(arguments.path.with_suffix(".json")) as path:
-            path.write_text(json.dumps(cost))
+        tracks: dict[int, Event] = {}
+        answers = os.fdopen(os.dup(1), "w")
+        os.dup2(2, 1)  # what libraries print must not come between the answers
+        print("ready", file=answers, flush=True)
+        for line in sys.stdin:
+            index = int(line)
+            tracks[index], wall, cpu = finder(source[index])
+            print(json.dumps({"seconds": wall, "cpu": cpu, "memory": peak_memory()}), file=answers, flush=True)
+        store.write(
+            arguments.path.with_name(f"{arguments.path.name}.parquet"), [tracks[index] for index in sorted(tracks)]
+        )
     except UserError as error:
         raise SystemExit(f"error: {error}") from None
 

@@ -1,42 +1,31 @@
-"""The table of the demonstration: track finders side by side."""
+"""The tables of the comparison: track finders side by side, and our own pipeline stage by stage."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from cloudchamber.evaluate import Scores
-from cloudchamber.event import Event
+from bench.compare import Found
 from cloudchamber.metrics import Fraction
-from cloudchamber.report import Column, memory, plain, seconds
+from cloudchamber.report import Column, markdown_table, memory, plain, seconds
+from cloudchamber.report.scores import stage_rows
+
+Show = Callable[[Found, Found], str]  # a finder, and ours -> the cell
 
 
-class Finding(Protocol):
-    """What a row of the comparison is made of."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def tracks(self) -> Sequence[Event]: ...
-    @property
-    def scores(self) -> Scores: ...
-    @property
-    def cost(self) -> dict[str, Any]: ...
-
-
-def _score(name: str) -> Callable[[Finding], str]:
-    def show(found: Finding) -> str:
+def _score(name: str) -> Show:
+    def show(found: Found, ours: Found) -> str:
         mean, error = found.scores.mean(name)
-        return f"{mean:.3f} ± {error:.3f}" if math.isfinite(error) else f"{mean:.3f}"
+        return f"{mean:.3f} ± {error:.3f}" if math.isfinite(error) else f"{mean:.3f}" if math.isfinite(mean) else "–"
 
     return show
 
 
-def _rate(selection: str, rate: str, style: str = "double") -> Callable[[Finding], str]:
-    return lambda found: percent(found.scores.rates[selection][style][rate])
+def _rate(selection: str, rate: str, style: str = "double") -> Show:
+    return lambda found, ours: percent(found.scores.rates[selection][style][rate])
 
 
 def percent(fraction: Fraction) -> str:
@@ -49,24 +38,32 @@ def percent(fraction: Fraction) -> str:
     return f"{mean:.{digits}f} ± {up}" if up == down else f"{mean:.{digits}f} +{up} −{down}"
 
 
-def _mean(name: str) -> Callable[[Finding], str]:
-    return lambda found: seconds(float(np.mean(found.cost[name])))
+def _time(name: str) -> Show:
+    def show(found: Found, ours: Found) -> str:
+        median, spread = found.cost.per_event(name)
+        return seconds(median) + (f" ± {spread / median:.0%}" if spread else "")
 
+    return show
+
+
+def _ratio(found: Found, ours: Found) -> str:
+    return f"{found.cost.ratio(ours.cost, 'cpu'):.3g}"
+
+
+_SELECTIONS = {"pT > 1 GeV": "pT > 1", "pT > 0.5 GeV": "pT > 0.5", "all": "all"}
 
 #: Heading of a row -> its value for one finder.
-QUANTITIES: dict[str, Callable[[Finding], str]] = {
+QUANTITIES: dict[str, Show] = {
     "TrackML score": _score("trackml"),
     "TrackML, primaries": _score("trackml_primaries"),
-    "Efficiency pT > 1, %": _rate("pT > 1 GeV", "efficiency"),
-    "Efficiency pT > 0.5, %": _rate("pT > 0.5 GeV", "efficiency"),
-    "Efficiency, all, %": _rate("all", "efficiency"),
-    "Fake rate pT > 1, %": _rate("pT > 1 GeV", "fake_rate"),
-    "Fake rate, all, %": _rate("all", "fake_rate"),
-    "Duplicates, all, %": _rate("all", "duplicate_rate", "standard"),
-    "Tracks per event": lambda found: plain(round(np.mean([t.rows("object") for t in found.tracks]))),
-    "Time per event": _mean("seconds"),
-    "CPU time per event": _mean("cpu"),
-    "Peak memory": lambda found: memory(found.cost["memory"]),
+    **{f"Efficiency {short}, %": _rate(name, "efficiency") for name, short in _SELECTIONS.items()},
+    **{f"Fake rate {short}, %": _rate(name, "fake_rate") for name, short in _SELECTIONS.items()},
+    **{f"Duplicates {short}, %": _rate(name, "duplicate_rate", "standard") for name, short in _SELECTIONS.items()},
+    "Tracks per event": lambda found, ours: plain(round(np.mean([t.rows("object") for t in found.tracks]))),
+    "Time per event": _time("seconds"),
+    "CPU time per event": _time("cpu"),
+    "CPU time, ours = 1": _ratio,
+    "Peak memory": lambda found, ours: memory(found.cost.memory),
 }
 
 #: What the rows mean, and what the Kalman filter leaves out.
@@ -78,11 +75,11 @@ LEGEND = {
     "already.",
     "ckf": "CKF: combinatorial Kalman filter of ACTS, one thread, greedy ambiguity resolution, given the same hits. "
     "With pT > 0.5 GeV it looks neither for softer tracks nor for any of fewer than 7 hits, which bounds its TrackML "
-    'score and its efficiency over all; "all pT" is pT > 0.15 GeV and at least 5 hits, with one seed per space point '
-    "(F) or four (G: more efficient, several times slower). Its time is that of its algorithms alone.",
-    "cost": "Time: from hits in memory to tracks in memory. Memory: of the whole process, each finder in its own.",
+    'score and its efficiency over all; "all pT" is pT > 0.15 GeV and at least 5 hits, in passes that remove the hits '
+    "already used. Its time is that of its algorithms alone. docs/benchmarks.md tells how it was tuned.",
+    "cost": "Time: from hits in memory to tracks in memory, the finders in turns on every event; the median of the "
+    "repetitions, ± half of their range. Memory: of the whole process, each finder in its own.",
 }
-
 
 STAGES = (
     "stage",
@@ -90,15 +87,31 @@ STAGES = (
     Column("purity", "pair purity, %", percent),
     Column("pairs", "pairs per event"),
 )
+TIMES = ("stage", Column("seconds", "time per event", seconds), Column("cpu", "CPU time per event", seconds))
 
 
-def rows(found: Iterable[Finding]) -> list[dict[str, str]]:
-    """A row per quantity, a column per finder."""
-    finders = list(found)
-    return [{"quantity": name, **{one.name: show(one) for one in finders}} for name, show in QUANTITIES.items()]
+def rows(found: Sequence[Found]) -> list[dict[str, str]]:
+    """A row per quantity, a column per finder, ours the first."""
+    return [{"quantity": name, **{one.name: show(one, found[0]) for one in found}} for name, show in QUANTITIES.items()]
 
 
-def legend(found: Iterable[Finding]) -> str:
-    """What the rows of these finders mean, in paragraphs."""
-    with_ckf = any(one.name.startswith("CKF") for one in found)
+def heads(found: Sequence[Found]) -> list[Column]:
+    """The columns of ``rows``."""
+    return [Column("quantity", " "), *(Column(one.name, one.name) for one in found)]
+
+
+def legend(finders: Iterable[str]) -> str:
+    """What the rows of these finders, by name, mean, in paragraphs."""
+    with_ckf = any(name.startswith("CKF") for name in finders)
     return "\n\n".join(text for name, text in LEGEND.items() if with_ckf or name != "ckf")
+
+
+def stage_table(rates: Mapping[str, Mapping[str, Fraction]], events: int) -> str:
+    """Efficiency and purity stage by stage in Markdown."""
+    return markdown_table(stage_rows(rates, events), STAGES)
+
+
+def time_rows(times: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
+    """A row per stage (see ``stages.stage_times``), and their sum."""
+    total = {name: sum(time[name] for time in times.values()) for name in ("seconds", "cpu")}
+    return [{"stage": stage, **time} for stage, time in {**times, "all": total}.items()]

@@ -1,0 +1,155 @@
+"""Track finders on the same events, in turns: their tracks, their scores and what they cost."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.measure import Spent, Worker
+from cloudchamber.data import DATASETS, EventSource, open_events
+from cloudchamber.data.collisions import CollisionsConfig, simulate
+from cloudchamber.evaluate import Scores, evaluate
+from cloudchamber.event import Event
+from cloudchamber.metrics import Fraction
+from cloudchamber.reconstruct import Reconstructor
+
+OURS = "network"
+NAMES = {OURS: "cloudchamber"} | {f"ckf-{c}": f"CKF {c}, pT > 0.5" for c in "CDE"}
+NAMES |= {f"ckf-{c}": f"CKF {c}, all pT" for c in "FG"}
+CKF = tuple(finder.removeprefix("ckf-") for finder in NAMES if finder != OURS)
+_PACKAGES = ("torch", "numba", "numpy", "pyacts", "onnxruntime")
+
+Progress = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Wall and CPU seconds, ``(repetitions, events)``, and the largest memory of the process in bytes."""
+
+    seconds: NDArray[np.float64]
+    cpu: NDArray[np.float64]
+    memory: int
+
+    @classmethod
+    def of(cls, spent: Sequence[Sequence[Spent]]) -> Cost:
+        """From what the events cost, repetition by repetition."""
+        seconds, cpu = ([[getattr(one, name) for one in turn] for turn in spent] for name in ("seconds", "cpu"))
+        return cls(np.array(seconds), np.array(cpu), max(one.memory for turn in spent for one in turn))
+
+    def per_event(self, name: str) -> tuple[float, float]:
+        """``seconds`` or ``cpu`` of a mean event: the median of the repetitions, and half of their range."""
+        turns = getattr(self, name).mean(axis=1)
+        return float(np.median(turns)), float(np.ptp(turns) / 2)
+
+    def ratio(self, other: Cost, name: str) -> float:
+        """How many times more than the ``other`` this took: the median of the ratios within a repetition."""
+        return float(np.median(getattr(self, name).sum(axis=1) / getattr(other, name).sum(axis=1)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers for JSON."""
+        return {"seconds": self.seconds.tolist(), "cpu": self.cpu.tolist(), "memory": self.memory}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one finder made of the events: its tracks, their scores, and its cost."""
+
+    name: str
+    tracks: Sequence[Event]
+    scores: Scores
+    cost: Cost
+
+
+def make_events(directory: Path, events: int, pileup: float, seed: int, advance: Progress = lambda: None) -> None:
+    """Simulate events, as ``cloudchamber simulate collisions`` does, and write them; others there are removed."""
+    for path in directory.glob("event*.parquet"):
+        path.unlink()
+    for number, event in enumerate(simulate(CollisionsConfig(pileup=pileup, seed=seed), events)):
+        DATASETS["parquet"].write(directory, f"event{number:09d}", event)
+        advance()
+
+
+def run_in_turns(
+    finders: Sequence[str],
+    events: EventSource,
+    directory: Path,
+    model: Path | None = None,
+    repeat: int = 1,
+    advance: Callable[[str], object] = lambda finder: None,
+) -> dict[str, Cost]:
+    """Every finder on every event, one after the other, ``repeat`` times; the tracks go to ``directory``.
+
+    Each finder has a process of its own, which waits while another works. Raises ``UserError`` when one fails.
+    """
+    spent: dict[str, list[list[Spent]]] = {finder: [] for finder in finders}
+    with ExitStack() as stack:
+        workers = [stack.enter_context(Worker(f, events.path, directory / f, model)) for f in finders]
+        for _ in range(repeat):
+            for turns in spent.values():
+                turns.append([])
+            for index in range(len(events)):
+                for worker in workers:
+                    spent[worker.finder][-1].append(worker(index))
+                    advance(worker.finder)
+    return {finder: Cost.of(turns) for finder, turns in spent.items()}
+
+
+def compare(
+    finders: Sequence[str],
+    events: EventSource,
+    directory: Path,
+    model: Path | None = None,
+    repeat: int = 1,
+    advance: Callable[[str], object] = lambda finder: None,
+) -> list[Found]:
+    """As ``run_in_turns``, and score the tracks against the truth of the events."""
+    costs = run_in_turns(finders, events, directory, model, repeat, advance)
+    found = []
+    for finder, cost in costs.items():
+        tracks = open_events(directory / f"{finder}.parquet")
+        found.append(Found(NAMES[finder], tracks, evaluate(tracks, events), cost))
+    return found
+
+
+def stage_rates(
+    finder: Reconstructor, events: Sequence[Event], advance: Progress = lambda: None
+) -> dict[str, dict[str, Fraction]]:
+    """Efficiency and purity of the edges after each stage, all events together."""
+    total: dict[str, dict[str, Fraction]] = {}
+    for event in events:
+        for stage, rates in finder.stage_rates(event).items():
+            known = total.setdefault(stage, {})
+            for name, fraction in rates.items():
+                known[name] = known[name] + fraction if name in known else fraction
+        advance()
+    return total
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, load before the run, and versions."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {
+        "processor": models[0] if models else platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "load_before": os.getloadavg()[0],
+        "system": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "packages": versions,
+    }
