@@ -6,11 +6,11 @@
 # make clean    remove .venv and everything that was built
 #
 # PYTHON=python3.12 chooses the interpreter; pip obeys its usual settings and PIP_ variables. JOBS=4 tests in 4 processes.
-# CKF="D F G" chooses the configurations of the Kalman filter for the demonstration: see bench/ckf.py; G takes minutes.
+# CKF="E F G" chooses the configurations of the Kalman filter for the demonstration: see bench/ckf.py.
 
 PYTHON ?= python3
 JOBS ?= 2
-CKF ?= D F
+CKF ?= E G
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed

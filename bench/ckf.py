@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import acts
@@ -36,40 +36,57 @@ STEPS = ("space points", "seeding", "parameters", "finding", "ambiguity", "remov
 class Pass:
     """What may be tuned in one pass over the hits; lengths in mm, momenta in GeV.
 
-    ``pt_min``, ``eta_max``, ``min_hits``: the tracks that are looked for. Seeds: ``layers`` give the space points,
-    ``middle`` is the range in r of their middle one, ``gap`` the largest distance in r between two, ``impact`` their
-    largest impact parameter, ``impact_weight`` what a mm of it costs in the choice of the best seeds,
-    ``seeds_per_point`` so many of which are kept for each middle point. They may bend by ``scattering`` standard
-    deviations of the scattering in ``radiation`` radiation lengths. Track finding: ``chi2`` of measurements and of
-    outliers, ``branches`` per surface, ``holes``. ``shared``: hits that a track may share with better ones.
+    ``pt_min``, ``eta_max``, ``impact``, ``min_hits``, ``holes``: the tracks that are looked for, ``impact`` being the
+    largest impact parameter, ``seed_impact`` that of a seed. Seeds: ``layers`` give the space points, up to
+    ``radius_max``; ``middle`` is the range in r of the middle one, ``gap`` the largest distance in r between two; they
+    point to z within ``collision`` and deviate from a helix by at most ``scattering`` standard deviations of the
+    scattering in ``radiation`` radiation lengths. Of those with one middle point the best ``seeds_per_point`` are kept,
+    a mm of impact parameter costing ``impact_weight``. Track finding: ``chi2`` up to which a hit belongs to the track
+    and up to which it is an outlier, ``branches`` per surface. ``shared``: hits that a track shares with better ones.
     """
 
     pt_min: float = 0.5
     eta_max: float = 4.0
+    seed_impact: float = 3.0
+    impact: float = 4.0
     min_hits: int = 7
+    holes: int = 2
     layers: tuple[tuple[int, range], ...] = PIXELS
     radius_max: float = 200.0
     middle: tuple[float, float] = (30.0, 180.0)
-    gap: float = 300.0
-    impact: float = 3.0
-    impact_weight: float = 1.0
-    seeds_per_point: int = 1
-    scattering: float = 5.0
-    radiation: float = 0.1
-    chi2: tuple[float, float] = (15.0, 25.0)
-    branches: int = 2
-    holes: int = 2
+    gap: float = 120.0
     collision: float = 200.0
-    loc0: float = 4.0
+    scattering: float = 2.0
+    radiation: float = 0.05
+    seeds_per_point: int = 1
+    impact_weight: float = 100.0
+    chi2: tuple[float, float] = (25.0, 40.0)
+    branches: int = 1
     shared: int = 3
 
 
+_SOFT = Pass(pt_min=0.15, min_hits=5, seeds_per_point=2)
+_STRIPS = replace(
+    _SOFT,
+    pt_min=0.25,
+    eta_max=2.7,
+    layers=SHORT_STRIPS,
+    radius_max=720.0,
+    middle=(280.0, 640.0),
+    gap=250.0,
+    seed_impact=100.0,
+    impact=200.0,
+    seeds_per_point=1,
+)
+
+#: D and E look for pT > 0.5 GeV, E with two seeds per space point. F goes down to 150 MeV and 5 hits in one pass. G
+#: finds the stiff tracks first, the soft ones among the hits left over, and at last those with fewer than three hits in
+#: the pixels, from seeds of short strips: the best.
 CONFIGS: dict[str, tuple[Pass, ...]] = {
-    "C": (Pass(middle=(60.0, 120.0)),),
     "D": (Pass(),),
     "E": (Pass(seeds_per_point=2),),
-    "F": (Pass(pt_min=0.15, min_hits=5),),
-    "G": (Pass(pt_min=0.15, min_hits=5, seeds_per_point=4),),
+    "F": (_SOFT,),
+    "G": (Pass(), replace(_SOFT, seed_impact=10.0, impact=20.0), _STRIPS),
 }
 
 
@@ -159,7 +176,7 @@ def _seeding(one: Pass, hits: str, number: str) -> list[Any]:
         bFieldInZ=FIELD * u.T,
         minPt=one.pt_min * u.GeV,
         cotThetaMax=math.sinh(one.eta_max),
-        impactMax=one.impact * u.mm,
+        impactMax=one.seed_impact * u.mm,
         impactWeightFactor=one.impact_weight,
         rMax=one.radius_max * u.mm,
         zMin=-3000 * u.mm,
@@ -197,8 +214,8 @@ def _finding(one: Pass, hits: str, number: str) -> list[Any]:
     tracks = acts.TrackSelector.Config(
         ptMin=one.pt_min * u.GeV,
         absEtaMax=one.eta_max,
-        loc0Min=-one.loc0 * u.mm,
-        loc0Max=one.loc0 * u.mm,
+        loc0Min=-one.impact * u.mm,
+        loc0Max=one.impact * u.mm,
         minMeasurements=one.min_hits,
         maxHoles=one.holes,
         maxOutliers=2,

@@ -23,8 +23,8 @@ from cloudchamber.metrics import Fraction
 from cloudchamber.reconstruct import Reconstructor
 
 OURS = "network"
-NAMES = {OURS: "cloudchamber"} | {f"ckf-{c}": f"CKF {c}, pT > 0.5" for c in "CDE"}
-NAMES |= {f"ckf-{c}": f"CKF {c}, all pT" for c in "FG"}
+NAMES = {OURS: "cloudchamber"} | {f"ckf-{c}": f"CKF {c}, pT > 0.5" for c in "DE"}
+NAMES |= {"ckf-F": "CKF F, all pT", "ckf-G": "CKF G, all pT, 3 passes"}
 CKF = tuple(finder.removeprefix("ckf-") for finder in NAMES if finder != OURS)
 _PACKAGES = ("torch", "numba", "numpy", "pyacts", "onnxruntime")
 

@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--pileup", type=float, default=200.0, help="mean number of pile-up collisions")
     parser.add_argument("--seed", type=int, default=2026, help="not 1, 2 or 3, which training and tests use")
     parser.add_argument("--model", type=Path, help="checkpoint of another model than the one that ships")
-    parser.add_argument("--ckf", nargs="*", choices=CKF, default=["D", "F"], help="configurations of bench/ckf.py")
+    parser.add_argument("--ckf", nargs="*", choices=CKF, default=["E", "G"], help="configurations of bench/ckf.py")
     options = parser.parse_args()
     options.directory = options.directory.absolute()
     options.model = options.model and options.model.absolute()

@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--real-events", type=int, default=4, help="the first so many of them")
     parser.add_argument("--repeat", type=int, default=3, help="how often every finder is run on every event")
     parser.add_argument("--model", type=Path, help="checkpoint of another model than the one that ships")
-    parser.add_argument("--ckf", nargs="*", choices=CKF, default=["E", "F"], help="see bench/ckf.py")
+    parser.add_argument("--ckf", nargs="*", choices=CKF, default=["E", "F", "G"], help="see bench/ckf.py")
     options = parser.parse_args()
     options.directory = options.directory.absolute()
     try:

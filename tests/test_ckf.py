@@ -99,7 +99,7 @@ def test_both_numberings_of_the_modules(acts_io: ModuleType, hits: Event) -> Non
 
 
 def test_errors(ckf: ModuleType, hits: Event) -> None:
-    with pytest.raises(UserError, match="expected one of C, D, E, F, G"):
+    with pytest.raises(UserError, match="expected one of D, E, F, G"):
         ckf.Ckf("Z")
     with pytest.raises(UserError, match="off their modules"):
         ckf.Ckf()(hits.with_columns("point", z=hits.point["z"] + 5, x=hits.point["x"] + 5))
@@ -134,3 +134,10 @@ def test_a_later_pass_finds_what_the_first_left(ckf: ModuleType, event: Event, h
     assert (both.tracks.object["pt"][:number] > 0.5).all()
     assert float(both.tracks.object["pt"][number:].median()) < 0.5
     assert both.cpu["removal"] > 0
+
+
+def test_the_tuning_ends_at_the_configurations(ckf: ModuleType) -> None:
+    variants = list(import_module("bench.ckf_tuning").variants().values())
+    assert ckf.CONFIGS["F"] in variants
+    assert ckf.CONFIGS["G"] == variants[-1]
+    assert len(set(variants)) == len(variants)
