@@ -29,7 +29,7 @@ def made(kind: str, events: list[Event], **settings: object) -> Task:
     return result
 
 
-@pytest.fixture(scope="module", params=list(TASKS))
+@pytest.fixture(scope="module", params=["edges", "embed"])
 def task(request: pytest.FixtureRequest, toys: list[Event]) -> Task:
     return made(request.param, toys)
 

@@ -28,86 +28,146 @@ SCATTERING = F(0.0136 * RADIATION_LENGTHS**0.5)  # GeV, angle times momentum
 IMPACT_RESOLUTION = F(0.3)  # mm, of a stiff triplet near the beam line
 IMPACT_COST = F(6)  # a displaced track costs at most this much: it is doubted, not excluded
 MAX_CURVATURE = F(CURVATURE_GEV_MM / 0.08)  # 1/mm, at a pT of 0.08 GeV
+PARTS = 64  # of the hits, shared out to the threads
+TOGETHER = 512  # triplets judged at a time: they fit in the cache
 
 
 @numba.njit(cache=True, fastmath=FAST, inline="always")
-def _impact(x: Any, y: Any, acx: Any, acy: Any, ac: Any, curvature: Any) -> Any:
-    """Distance (mm) from the beam line of the circle through a=(x, y) and c=a+(acx, acy) with a signed curvature."""
-    radius = 1 / max(abs(curvature), 1e-7)  # in double precision: a small difference of two large lengths
-    rise = np.sqrt(max(radius * radius - 0.25 * ac * ac, 0.0))
-    side = 1.0 if curvature > 0 else -1.0
-    centre_x = x + 0.5 * acx - side * rise * acy / ac
-    centre_y = y + 0.5 * acy + side * rise * acx / ac
-    return F(abs(np.sqrt(centre_x * centre_x + centre_y * centre_y) - radius))
+def _arm(x: Array, y: Array, z: Array, sigma: Array, a: int, b: int, arm: Array, place: int) -> None:
+    """What triplets with the middle b need of its edge with a: the vector (and its length) from b to a, resolutions."""
+    dx, dy = x[a] - x[b], y[a] - y[b]
+    arm[0, place], arm[1, place], arm[2, place] = dx, dy, z[a] - z[b]
+    arm[3, place] = np.sqrt(dx * dx + dy * dy)
+    for k in range(3):
+        arm[4 + k, place] = sigma[a, k]
 
 
-@numba.njit(cache=True, fastmath=FAST, inline="always")
-def _judge(a: int, b: int, c: int, x: Array, y: Array, z: Array, sigma: Array, bound: float) -> Any:
-    """Cost, curvature, impact parameter and straightness of the helix through hits a, b, c (in this order).
+@numba.njit(cache=True, fastmath=FAST, error_model="numpy")
+def _judge(x: Any, y: Any, own: Array, a: Array, c: Array, count: int, out: Array) -> None:
+    """Cost, curvature, impact parameter and straightness of the helices through a, b, c (in this order), into ``out``.
 
-    The cost is infinite, and the impact parameter not computed, where the straightness alone reaches ``bound``.
+    ``x, y, own``: place of b and its resolutions; the first ``count`` columns of ``a`` and ``c`` are arms of b. The
+    loop has no branches, so that it runs on whole vectors.
 
     The straightness is the squared distance of b from the line a-c in the (arc length, z) plane, in units of the
     variance from the hit resolutions and from multiple scattering in b at the momentum that the circle gives.
     """
-    abx, aby, abz = x[b] - x[a], y[b] - y[a], z[b] - z[a]
-    bcx, bcy, bcz = x[c] - x[b], y[c] - y[b], z[c] - z[b]
-    acx, acy = x[c] - x[a], y[c] - y[a]
-    ab, bc, ac = np.sqrt(abx * abx + aby * aby), np.sqrt(bcx * bcx + bcy * bcy), np.sqrt(acx * acx + acy * acy)
-    if ab < F(1e-6) or bc < F(1e-6) or ac < F(1e-6):
-        return INFINITE, F(0), F(0), INFINITE
-    curvature = F(2) * (abx * bcy - aby * bcx) / (ab * bc * ac)
-    blur = F(2) * (sigma[b, 0] + (bc * sigma[a, 0] + ab * sigma[c, 0]) / ac) / (ab * bc)
-    least = abs(curvature) - F(3) * blur
-    if least > MAX_CURVATURE:
-        return INFINITE, F(0), F(0), INFINITE
-    half1, half2 = min(F(0.5) * ab * abs(curvature), F(1)), min(F(0.5) * bc * abs(curvature), F(1))
-    s1, s2 = ab * (F(1) + half1 * half1 / F(6)), bc * (F(1) + half2 * half2 / F(6))
-    run, rise = s1 + s2, abz + bcz
-    length = F(1) / np.sqrt(run * run + rise * rise)
-    sine, cosine = run * length, rise * length
-    far = s1 / run
-    near = F(1) - far
-    variance = (sigma[b, 1] * sine) ** 2 + (sigma[b, 2] * cosine) ** 2
-    variance += near * near * ((sigma[a, 1] * sine) ** 2 + (sigma[a, 2] * cosine) ** 2)
-    variance += far * far * ((sigma[c, 1] * sine) ** 2 + (sigma[c, 2] * cosine) ** 2)
-    pt = min(max(CURVATURE_GEV_MM / max(abs(curvature), F(1e-9)), F(0.05)), F(20))
-    if least <= 0:
-        pt = max(pt, F(0.3))
-    scattering = SCATTERING / pt
-    variance += (scattering * far * s2) ** 2  # the angle is shorter by the sine, the lever longer
-    bend = abz * sine - s1 * cosine
-    straight = bend * bend / variance
-    if straight >= bound:
-        return INFINITE, F(0), F(0), straight
-    impact = _impact(x[a], y[a], acx, acy, ac, curvature)
-    inner, middle = np.sqrt(x[a] * x[a] + y[a] * y[a]), np.sqrt(x[b] * x[b] + y[b] * y[b])
-    doubt = impact / (IMPACT_RESOLUTION + inner * (F(0.5) * blur * middle + scattering * max(sine, F(1e-3))))
-    return straight + min(doubt * doubt, IMPACT_COST), curvature, impact, straight
+    middle = np.sqrt(x * x + y * y)
+    for i in range(count):
+        abx, aby, abz, ab = -a[0, i], -a[1, i], -a[2, i], a[3, i]
+        bcx, bcy, bcz, bc = c[0, i], c[1, i], c[2, i], c[3, i]
+        ax, ay, acx, acy = x - abx, y - aby, abx + bcx, aby + bcy
+        inner, ac = np.sqrt(ax * ax + ay * ay), np.sqrt(acx * acx + acy * acy)
+        per_ac, per_arms = F(1) / max(ac, F(1e-6)), F(1) / max(ab * bc, F(1e-12))
+        curvature = F(2) * (abx * bcy - aby * bcx) * per_arms * per_ac
+        bend = abs(curvature)
+        blur = F(2) * (own[0] + (bc * a[4, i] + ab * c[4, i]) * per_ac) * per_arms
+        least = bend - F(3) * blur
+        half1, half2 = min(F(0.5) * ab * bend, F(1)), min(F(0.5) * bc * bend, F(1))
+        s1, s2 = ab * (F(1) + half1 * half1 / F(6)), bc * (F(1) + half2 * half2 / F(6))
+        run, rise = s1 + s2, abz + bcz
+        far, length = s1 / max(run, F(1e-6)), F(1) / max(np.sqrt(run * run + rise * rise), F(1e-6))
+        near = F(1) - far
+        sine, cosine = run * length, rise * length
+        slower = max(min(bend * F(1 / CURVATURE_GEV_MM), F(20)), F(0.05))  # the inverse of pT
+        scattering = SCATTERING * (min(slower, F(1 / 0.3)) if least <= F(0) else slower)
+        turn = scattering * far * s2  # the angle is shorter by the sine, the lever longer
+        along = own[1] * own[1] + near * near * a[5, i] * a[5, i] + far * far * c[5, i] * c[5, i]
+        across = own[2] * own[2] + near * near * a[6, i] * a[6, i] + far * far * c[6, i] * c[6, i]
+        off = abz * sine - s1 * cosine
+        straight = off * off / (along * sine * sine + across * cosine * cosine + turn * turn)
+        # The circle touches at a the chord a-c turned by half the angle that it covers.
+        swing = min(max(F(0.5) * ac * curvature, F(-1)), F(1))
+        level = np.sqrt(F(1) - swing * swing)
+        normal = (ax * (acx * swing - acy * level) + ay * (acx * level + acy * swing)) * per_ac
+        miss = F(0.5) * curvature * inner * inner + normal
+        impact = F(2) * abs(miss) / (F(1) + np.sqrt(max(F(1) + F(2) * curvature * miss, F(0))))
+        reach = IMPACT_RESOLUTION + inner * (F(0.5) * blur * middle + scattering * max(sine, F(1e-3)))
+        doubt = impact / reach
+        fits = (least <= MAX_CURVATURE) & (ac > F(1e-6)) & (ab * bc > F(1e-12))
+        out[0, i] = straight + min(doubt * doubt, IMPACT_COST) if fits else INFINITE
+        out[1, i] = curvature
+        out[2, i] = impact
+        out[3, i] = straight if fits else INFINITE
 
 
-@numba.njit(cache=True, fastmath=FAST, parallel=True)
+@numba.njit(cache=True, inline="always")
+def _copy(source: Array, target: Array) -> None:
+    for i in range(len(source)):
+        target[i] = source[i]
+
+
+@numba.njit(cache=True, inline="always")
+def _fill(target: Array, value: Any) -> None:
+    for i in range(len(target)):
+        target[i] = value
+
+
+@numba.njit(cache=True)
+def _keep(found: Array, own: Array) -> Any:
+    """Best cost, curvature, impact and number of straight ones of the triplets of one inner arm, one per outer arm.
+
+    ``own``: the same four of each outer arm, brought up to date.
+    """
+    cost, curvature, impact, straight = found[0], found[1], found[2], found[3]
+    own_cost, own_curvature, own_impact, own_ways = own[0], own[1], own[2], own[3]
+    best, place, ways = NO_TRIPLET, -1, F(0)
+    for q in range(len(cost)):
+        near, new, bend, miss = F(straight[q] < 9), cost[q], curvature[q], impact[q]
+        old, old_bend, old_miss = own_cost[q], own_curvature[q], own_impact[q]
+        ways += near
+        own_ways[q] += near
+        own_cost[q] = new if new < old else old
+        own_curvature[q] = bend if new < old else old_bend
+        own_impact[q] = miss if new < old else old_miss
+    for q in range(len(cost)):
+        if cost[q] < best:
+            best, place = cost[q], q
+    if place < 0:
+        return NO_TRIPLET, F(0), F(0), ways
+    return best, curvature[place], impact[place], ways
+
+
+@numba.njit(cache=True, parallel=True)
 def _best(
     x: Array, y: Array, z: Array, sigma: Array, sender: Array, receiver: Array, into: Any, out: Any
 ) -> tuple[Array, Array]:
     best = np.zeros((6, len(sender)), np.float32)  # cost, curvature, impact, each inwards and outwards
     best[:2] = NO_TRIPLET
     ways = np.zeros((2, len(sender)), np.float32)
+    size = TOGETHER
+    for b in range(len(x)):
+        size = max(size, out[0][b + 1] - out[0][b])
     # An edge ends in one hit and starts in one: no two threads write to the same place.
-    for b in numba.prange(len(x)):
-        for p in range(into[0][b], into[0][b + 1]):
-            e1 = into[1][p]
-            for q in range(out[0][b], out[0][b + 1]):
-                e2 = out[1][q]
-                bound = max(best[1, e1], best[0, e2])
-                cost, curvature, impact, straight = _judge(sender[e1], b, receiver[e2], x, y, z, sigma, bound)
-                if straight < 9:
-                    ways[1, e1] += 1
-                    ways[0, e2] += 1
-                if cost < best[1, e1]:
-                    best[1, e1], best[3, e1], best[5, e1] = cost, curvature, impact
-                if cost < best[0, e2]:
-                    best[0, e2], best[2, e2], best[4, e2] = cost, curvature, impact
+    for part in numba.prange(PARTS):
+        arm, a, c = np.empty((7, 1), np.float32), np.empty((7, size), np.float32), np.empty((7, size), np.float32)
+        found, own = np.empty((4, size), np.float32), np.empty((4, size), np.float32)
+        for b in range(part, len(x), PARTS):
+            inward, outward = into[1][into[0][b] : into[0][b + 1]], out[1][out[0][b] : out[0][b + 1]]
+            ways_out, step = len(outward), max(TOGETHER // max(len(outward), 1), 1)
+            if ways_out == 0 or len(inward) == 0:
+                continue
+            for q in range(ways_out):
+                _arm(x, y, z, sigma, receiver[outward[q]], b, c, q)
+                own[0, q], own[1, q], own[2, q], own[3, q] = NO_TRIPLET, F(0), F(0), F(0)
+            for p in range(1, min(step, len(inward))):
+                for k in range(7):
+                    _copy(c[k, :ways_out], c[k, p * ways_out : (p + 1) * ways_out])
+            for first in range(0, len(inward), step):
+                chosen = inward[first : first + step]
+                for p in range(len(chosen)):
+                    _arm(x, y, z, sigma, sender[chosen[p]], b, arm, 0)
+                    for k in range(7):
+                        _fill(a[k, p * ways_out : (p + 1) * ways_out], arm[k, 0])
+                _judge(x[b], y[b], sigma[b], a, c, len(chosen) * ways_out, found)
+                for p in range(len(chosen)):
+                    e1 = chosen[p]
+                    best[1, e1], best[3, e1], best[5, e1], ways[1, e1] = _keep(
+                        found[:, p * ways_out : (p + 1) * ways_out], own[:, :ways_out]
+                    )
+            for q in range(ways_out):
+                e2 = outward[q]
+                best[0, e2], best[2, e2], best[4, e2], ways[0, e2] = own[0, q], own[1, q], own[2, q], own[3, q]
     return best, ways
 
 

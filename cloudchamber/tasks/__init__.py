@@ -6,10 +6,15 @@ from cloudchamber.data.graph import Windows, WindowsConfig
 from cloudchamber.tasks.edges import Edges, EdgesConfig
 from cloudchamber.tasks.embed import Embed, EmbedConfig
 from cloudchamber.tasks.graph import Proposal, ProposalConfig
+from cloudchamber.tasks.quality import Quality, QualityConfig
 from cloudchamber.tasks.task import Task
 
 #: kind -> (settings, task)
-TASKS: dict[str, tuple[type, type[Task]]] = {"edges": (EdgesConfig, Edges), "embed": (EmbedConfig, Embed)}
+TASKS: dict[str, tuple[type, type[Task]]] = {
+    "edges": (EdgesConfig, Edges),
+    "embed": (EmbedConfig, Embed),
+    "quality": (QualityConfig, Quality),
+}
 
 #: kind -> (settings, source of candidate edges)
 GRAPHS: dict[str, tuple[type, type[nn.Module]]] = {

@@ -20,7 +20,7 @@ from cloudchamber.metrics import Fraction
 from cloudchamber.nn import EdgeNetwork, MessageConfig
 from cloudchamber.tasks.graph import graph_stages
 from cloudchamber.tasks.task import Task
-from cloudchamber.tasks.tracks import fitted_tracks
+from cloudchamber.tasks.tracks import evidence, fitted_tracks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +137,7 @@ class Edges(Task):
             gain = logit - _logit(settings.link)
             label = link(label, sender, receiver, gain, distance, min_points=settings.track_hits)
             label = attach(label, sender, receiver, logit - _logit(settings.attach))
-        return fitted_tracks(event, torch.from_numpy(label))
+        return fitted_tracks(event, torch.from_numpy(label), evidence(label, sender, receiver, logit))
 
     def score(self, event: Event) -> dict[str, Fraction]:
         """Efficiency and purity of the proposed edges."""

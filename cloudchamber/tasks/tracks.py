@@ -2,28 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cloudchamber.data.resolution import hit_errors
 from cloudchamber.event import Event
 from cloudchamber.physics import fit_helices
 
+Array = NDArray[Any]
 
-def fitted_tracks(event: Event, track: Tensor) -> Event:
+
+#: What the edges say of a track: how many join its own hits, per hit; their mean and least logit; how many likely edges
+#: leave it, and the largest logit of those that leave it.
+EVIDENCE = ("joined", "mean_logit", "least_logit", "rivals", "rival_logit")
+
+
+def evidence(track: Array, sender: Array, receiver: Array, logit: Array) -> dict[str, Tensor]:
+    """Columns ``EVIDENCE`` of every track, float32 ``(tracks,)``; ``track`` (points,), the rest ``(edges,)``.
+
+    Logits are limited to +-12, which is also what stands where there is no edge.
+    """
+    tracks = int(track.max(initial=-1)) + 1
+    logit = np.clip(logit, -12, 12)
+    first, second = track[sender], track[receiver]
+    own = (first == second) & (first >= 0)
+    joined = np.bincount(first[own], minlength=tracks)
+    mean = np.bincount(first[own], logit[own], minlength=tracks) / np.maximum(joined, 1)
+    least, rival, rivals = np.full(tracks, 12.0), np.full(tracks, -12.0), np.zeros(tracks)
+    np.minimum.at(least, first[own], logit[own])
+    for end in (first, second):
+        leaves = ~own & (end >= 0)
+        np.maximum.at(rival, end[leaves], logit[leaves])
+        rivals += np.bincount(end[leaves & (logit > 0)], minlength=tracks)
+    hits = np.maximum(np.bincount(track[track >= 0], minlength=tracks), 1)
+    columns = (joined / hits, mean, least, rivals, rival)
+    return {name: torch.from_numpy(c.astype(np.float32)) for name, c in zip(EVIDENCE, columns, strict=True)}
+
+
+def fitted_tracks(event: Event, track: Tensor, extra: Mapping[str, Tensor] | None = None) -> Event:
     """The prediction that ``track`` (points,) makes of an event: tracks numbered 0, 1, ... or -1, with fitted helices.
 
-    Columns: ``point.id``, ``point.object``; in ``object`` those of ``HelixFit.columns`` and ``hits``; ``scene`` as it
-    was. Parameters are NaN where fewer than three
-    hits or a degenerate fit give none.
+    Columns: ``point.id``, ``point.object``; in ``object`` those of ``HelixFit.columns``, ``hits`` and the ``extra``
+    ones; ``scene`` as it was. Parameters are NaN where fewer than three hits or a degenerate fit give none.
     """
     event, track = event.to("cpu"), track.cpu()
     tracks = int(track.max()) + 1 if len(track) else 0
     hits = torch.bincount(track[track >= 0], minlength=tracks)
     x, y, z = (event.point[name].numpy() for name in "xyz")
     fit = fit_helices(x, y, z, track.numpy(), tracks, **hit_errors(event.point))
-    objects = {name: torch.from_numpy(np.asarray(column)) for name, column in fit.items()}
+    objects = {name: torch.from_numpy(np.asarray(column)) for name, column in fit.items()} | dict(extra or {})
     number = torch.zeros(tracks, dtype=torch.int64)
     kept = track >= 0
     number[track[kept]] = event.index("point")[kept]
