@@ -11,15 +11,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib
-import matplotlib.ticker
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from bench.compare import NAMES, OURS, Cost, machine, make_events, run_in_turns
@@ -85,6 +85,13 @@ def fits(sizes: Sequence[Size]) -> dict[str, tuple[float, float, float]]:
     return found | {"memory": power(np.array([size.hits.max() for size in sizes]), peak)}
 
 
+def say(fitted: Mapping[str, tuple[float, float, float]]) -> str:
+    """The exponents, with their errors where they have one, in words."""
+    names = {"seconds": "wall time", "cpu": "CPU time", "memory": "peak memory"}
+    errors = {what: f" ± {error:.2f}" if error == error else "" for what, (_, error, _) in fitted.items()}
+    return ", ".join(f"{names[what]} ∝ hits^({k:.2f}{errors[what]})" for what, (k, _, _) in fitted.items())
+
+
 def draw(sizes: Sequence[Size], fitted: dict[str, tuple[float, float, float]], title: str, path: Path) -> None:
     """Time and memory over hits, both axes logarithmic, with the fitted powers."""
     with matplotlib.rc_context(STYLE):
@@ -103,10 +110,12 @@ def draw(sizes: Sequence[Size], fitted: dict[str, tuple[float, float, float]], t
         right.set(xlabel="Hits of the largest event", ylabel="Peak memory of the process [GB]")
         for axes in (left, right):
             axes.set(xscale="log", yscale="log")
-            axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda v, _: f"{v / 1e3:g}k"))
-            axes.yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda v, _: f"{v:g}"))
-            axes.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
-            axes.grid(alpha=0.3, which="both", lw=0.4)
+            for axis, unit, steps in ((axes.xaxis, "k", (1, 2, 5)), (axes.yaxis, "", (1, 1.5, 2, 3, 5, 7))):
+                scale = 1e3 if unit else 1.0
+                axis.set_major_locator(LogLocator(subs=steps))
+                axis.set_major_formatter(FuncFormatter(lambda v, _, scale=scale, unit=unit: f"{v / scale:g}{unit}"))
+                axis.set_minor_locator(NullLocator())
+            axes.grid(alpha=0.3, lw=0.4)
         with atomic(path) as temporary:
             figure.savefig(temporary, format=path.suffix[1:], dpi=150)
 
@@ -125,8 +134,6 @@ def run(options: argparse.Namespace) -> None:
         print(json.dumps(sizes[-1].row()), flush=True)
     fitted = fits(sizes)
     name = NAMES[options.finder]
-    words = {"seconds": "wall time", "cpu": "CPU time", "memory": "peak memory"}
-    powers = "; ".join(f"{words[what]} ∝ hits^({k:.2f} ± {error:.2f})" for what, (k, error, _) in fitted.items())
     about = (
         f"{options.events} events of each pile-up, {options.repeat} repetitions, medians; memory of a fresh process."
     )
@@ -135,12 +142,13 @@ def run(options: argparse.Namespace) -> None:
             f"# {name}: time and memory over hits",
             f"{describe(facts)} {about}",
             markdown_table([size.row() for size in sizes], COLUMNS),
-            f"{powers[0].upper()}{powers[1:]}, each fitted over all events (memory: sizes).",
+            f"Fitted over all events (memory: over the sizes): {say(fitted)}.",
+            f"Between the two largest sizes, where what every process needs counts least: {say(fits(sizes[-2:]))}.",
         ]
     )
     numbers = [{**size.row(), "events": size.hits.tolist(), **size.cost.to_dict()} for size in sizes]
-    powers_ = {what: {"exponent": k, "error": error, "factor": a} for what, (k, error, a) in fitted.items()}
-    values = {"machine": facts, "sizes": numbers, "powers": powers_}
+    powers = {what: {"exponent": k, "error": error, "factor": a} for what, (k, error, a) in fitted.items()}
+    values = {"machine": facts, "sizes": numbers, "powers": powers}
     draw(sizes, fitted, name, options.directory / "scaling.png")
     print(text)
     for path in write(options.directory, {"scaling.md": text, "scaling.json": json.dumps(values, indent=1)}):
