@@ -28,6 +28,7 @@ from cloudchamber.tasks import Task
 from cloudchamber.tasks.edges import pair_rates
 from cloudchamber.tasks.tracks import track_pairs
 
+_FINDERS = ("edges", "quality")
 SUBMISSION, TRACKS = "submission.csv", "tracks.parquet"
 _PARAMETERS = ("charge", "pt", "eta", "phi", "d0", "z0", "hits")
 _INPUTS = dict.fromkeys(("id", "volume", "layer"), torch.int64) | dict.fromkeys("xyz", torch.float32)
@@ -54,8 +55,9 @@ class Reconstructor:
         path = model or shipped_model()
         self.task: Task
         self.task, self.run = checkpoint.load(path)
-        if self.run.task.kind != "edges":
-            raise UserError(f"{path}: task.kind: expected 'edges', which makes tracks, found {self.run.task.kind!r}")
+        if self.run.task.kind not in _FINDERS:
+            kinds = " or ".join(map(repr, _FINDERS))
+            raise UserError(f"{path}: task.kind: expected {kinds}, which make tracks, found {self.run.task.kind!r}")
 
     def __call__(self, event: Event) -> Event:
         """Tracks of an event: ``point.id``, ``point.object``, ``object.charge|pt|eta|phi|d0|z0|hits``."""
