@@ -205,8 +205,8 @@ def trained(path: Path, data: dict[str, str], directory: Path) -> Path:
         settings = [*SMALL, *(f"data.{name}={json.dumps(place)}" for name, place in data.items())]
         run = load(path, settings)
         if run.graph.kind == "task":
-            stage = Path(run.graph.weights).parent.name  # runs/filter is made by configs/*-filter.toml
-            (first,) = (other for other in CONFIGS if other.stem.endswith(f"-{stage}"))
+            stage = Path(run.graph.weights).parent.name  # runs/filter is made by configs/tracks-filter.toml
+            (first,) = (other for other in CONFIGS if other.stem in (stage, f"tracks-{stage}"))
             raw = override(run.to_dict(), [f"graph.weights={json.dumps(str(trained(first, data, directory)))}"])
             del raw["graph"]["run"]
             run = parse(raw, str(path))

@@ -17,7 +17,7 @@ from cloudchamber.metrics import Fraction, Match, matched
 from cloudchamber.nn import MLP, MLPConfig
 from cloudchamber.tasks.graph import Proposal
 from cloudchamber.tasks.task import Task
-from cloudchamber.tasks.tracks import EVIDENCE
+from cloudchamber.tasks.tracks import EVIDENCE, track_pairs
 
 TRACK_INPUTS = ("chi2", "ndf", "hits", "pt", "eta", "d0", "z0", *EVIDENCE)
 UNFITTED = 1e4  # stands for what is not a number
@@ -25,10 +25,10 @@ UNFITTED = 1e4  # stands for what is not a number
 
 @dataclass(frozen=True, kw_only=True)
 class QualityConfig:
-    """Settings of ``Quality``: its name in reports, and the probability from which a track is kept."""
+    """Settings of ``Quality``: the name in reports of the tracks before it, the probability from which one is kept."""
 
     kind: Literal["quality"] = "quality"
-    stage: str = "quality"
+    stage: str = "found tracks"
     threshold: float = 0.5
 
 
@@ -109,5 +109,5 @@ class Quality(Task):
         return {"efficiency": Fraction.of(kept[right].numpy()), "purity": Fraction.of(right[kept].numpy())}
 
     def stages(self, event: Event) -> dict[str, Event]:
-        """The edges after each stage of the task that finds the tracks."""
-        return self.graph.stages(event)
+        """The edges after each stage of the task that finds the tracks, and those along all tracks that it finds."""
+        return {**self.graph.stages(event), self.config.stage: track_pairs(event, self.prepare(event))}
