@@ -40,9 +40,9 @@ class EdgesConfig:
     stage: str = "network"
     keep: float = 0.05
     build: Literal["walk", "components"] = "walk"
-    threshold: float = 0.93
-    link: float = 0.27
-    attach: float = 0.5
+    threshold: float = 0.99
+    link: float = 0.15
+    attach: float = 0.2
     track_hits: int = 5
     min_hits: int = 3
     sample: int = 0
