@@ -20,10 +20,13 @@ FUNCTIONS: dict[str, str | None] = {
     "cloudchamber.data.graph:Windows.forward": "candidate edges",
     "cloudchamber.tasks.edges:edge_columns": "triplets",
     "cloudchamber.tasks.edges:Edges.forward": None,
+    "cloudchamber.tasks.edges:components": "track building",
     "cloudchamber.tasks.edges:walk": "track building",
     "cloudchamber.tasks.edges:link": "track building",
     "cloudchamber.tasks.edges:attach": "track building",
     "cloudchamber.tasks.edges:fitted_tracks": "fit",
+    "cloudchamber.tasks.edges:evidence": "judgement",
+    "cloudchamber.tasks.quality:Quality.decode": "judgement",
 }
 REST = "rest"
 

@@ -98,7 +98,9 @@ def test_stage_times(source: EventSource) -> None:
     before = getattr(owner, name)
     times = stages.stage_times(Reconstructor(), list(source))
     assert getattr(owner, name) is before
-    assert {"candidate edges", "triplets", "filter", "network", "track building", "fit", "rest"} == set(times)
+    assert {"candidate edges", "triplets", "filter", "network", "track building", "fit", "judgement", "rest"} == set(
+        times
+    )
     assert all(time["seconds"] > 0 for time in times.values())
     assert tables.time_rows(times)[-1]["seconds"] == pytest.approx(sum(time["seconds"] for time in times.values()))
 

@@ -75,7 +75,10 @@ MISTAKES = {
     "number for a list": (changed("graph", kind="windows", levels=0.1), r"test: graph\.levels: .*tuple.*found 0\.1"),
     "wrong item": (changed("graph", kind="windows", levels=[0.1, "a"]), r"test: graph\.levels: .*number"),
     "unknown choice": (changed("task", build="stroll"), r"test: task\.build: .*'walk' or 'components'.*found 'stroll'"),
-    "unknown kind": (changed("task", kind="edgse"), r"test: task\.kind: expected one of edges, embed, quality, found 'edgse'"),
+    "unknown kind": (
+        changed("task", kind="edgse"),
+        r"test: task\.kind: expected one of edges, embed, quality, found 'edgse'",
+    ),
     "kind of another type": (changed("model", kind=["mlp"]), r"test: model\.kind: expected one of .*found \['mlp'\]"),
     "no kind": ({"model": RAW["model"]}, r"test: task\.kind: expected one of .*found None"),
     "no table": ({**RAW, "train": 3}, r"test: train: expected a table of settings, found 3"),
