@@ -29,7 +29,7 @@ class QualityConfig:
 
     kind: Literal["quality"] = "quality"
     stage: str = "found tracks"
-    threshold: float = 0.5
+    threshold: float = 0.8
 
 
 class Quality(Task):
