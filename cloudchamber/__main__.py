@@ -26,6 +26,13 @@ class Format(StrEnum):
     trackml = "trackml"
 
 
+class Engine(StrEnum):
+    """What runs the networks."""
+
+    torch = "torch"
+    onnx = "onnx"
+
+
 Events = Annotated[Path, typer.Argument(help="Directory of TrackML tables or Parquet files, or one file.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Directory to write to.")]
 Model = Annotated[Path | None, typer.Option("--model", help="Checkpoint; by default the one that ships.")]
@@ -99,6 +106,7 @@ def reconstruct(
     dask: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Scheduler of a Dask cluster, which shares them instead.")
     ] = None,
+    engine: Annotated[Engine, typer.Option(help="What runs the networks.")] = Engine.torch,
 ) -> None:
     """Find the tracks of events."""
     from cloudchamber.data import open_events
@@ -107,7 +115,7 @@ def reconstruct(
     if dask:  # its workers run in other directories
         events, model = events.resolve(), model and model.resolve()
     source = open_events(events)
-    outcome = reconstruct(source, output, model, lambda name: _say(f"{name}: done"), workers, dask)
+    outcome = reconstruct(source, output, model, lambda name: _say(f"{name}: done"), workers, dask, engine)
     _say(f"{outcome.tracks} tracks in {outcome.events} of {len(source)} events -> {output}")
     if outcome.failed:
         raise UserError("\n".join(outcome.failed))

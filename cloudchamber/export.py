@@ -260,16 +260,19 @@ def compare(task: Task, arrays: dict[str, Tensor], path: str | Path, threads: in
     return float((found - expected).abs().max()) if expected.numel() else 0.0
 
 
-def use_onnx(task: Task, run: Run, model: str | Path) -> None:
-    """Let ONNX Runtime judge in all stages of a task from the checkpoint ``model``.
-
-    The export is made once for each checkpoint and kept in the user's cache (``$XDG_CACHE_HOME/cloudchamber``).
-    """
+def cached(model: str | Path) -> Path:
+    """The manifest of a checkpoint's export, made once and kept in the user's cache (``$XDG_CACHE_HOME``)."""
+    if not Path(model).is_file():
+        raise UserError(f"{model}: no such checkpoint")
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     key = hashlib.sha256(f"{FORMAT} {version('cloudchamber')} {_sha256(Path(model))}".encode()).hexdigest()[:16]
     path = base / "cloudchamber" / f"onnx-{key}" / MANIFEST
-    if not path.is_file():  # it is written last
-        export(model, path.parent)
+    return path if path.is_file() else export(model, path.parent)  # the manifest is written last
+
+
+def use_onnx(task: Task, run: Run, model: str | Path) -> None:
+    """Let ONNX Runtime judge in all stages of a task from the checkpoint ``model``; see ``cached``."""
+    path = cached(model)
     entries = json.loads(path.read_text())["stages"]
     for (stage, _), entry in zip(stages(task, run), entries, strict=True):
         network = Network(path.parent / entry["file"], local=entry["local"])

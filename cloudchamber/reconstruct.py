@@ -22,6 +22,7 @@ from cloudchamber.data import EventSource
 from cloudchamber.data.store import atomic, one_line
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event
+from cloudchamber.export import cached, use_onnx
 from cloudchamber.metrics import Fraction
 from cloudchamber.pool import Lost, in_processes, on_dask
 from cloudchamber.tasks import Task
@@ -47,17 +48,19 @@ def shipped_model() -> Path:
 class Reconstructor:
     """Finds the tracks of one event after the other with a trained task; truth in an event is not looked at.
 
-    ``model``: a checkpoint, or None for the one that ships. Raises ``UserError`` for a file that is none, or one of a
-    task that makes no tracks.
+    ``model``: a checkpoint, or None for the one that ships. ``engine`` runs the networks, ``torch`` or ``onnx``. Raises
+    ``UserError`` for a file that is no checkpoint, or one of a task that makes no tracks.
     """
 
-    def __init__(self, model: str | Path | None = None) -> None:
+    def __init__(self, model: str | Path | None = None, engine: str = "torch") -> None:
         path = model or shipped_model()
         self.task: Task
         self.task, self.run = checkpoint.load(path)
         if self.run.task.kind not in _FINDERS:
             kinds = " or ".join(map(repr, _FINDERS))
             raise UserError(f"{path}: task.kind: expected {kinds}, which make tracks, found {self.run.task.kind!r}")
+        if engine == "onnx":
+            use_onnx(self.task, self.run, path)
 
     def __call__(self, event: Event) -> Event:
         """Tracks of an event: ``point.id``, ``point.object``, ``object.charge|pt|eta|phi|d0|z0|hits``."""
@@ -97,6 +100,7 @@ def reconstruct(
     progress: Callable[[str], None] = lambda name: None,
     workers: int = 1,
     dask: str | None = None,
+    engine: str = "torch",
 ) -> Outcome:
     """Write the tracks of all events to ``directory``, both files atomically, and tell what failed.
 
@@ -107,8 +111,11 @@ def reconstruct(
 
     ``workers`` processes share the events (see ``pool.in_processes``), or the workers of the Dask cluster whose
     scheduler has the address ``dask``, which read the same files. What is written does not depend on them.
+    ``engine``: see ``Reconstructor``.
     """
-    start, outcome, seen = partial(_start, model), Outcome(), dict[int, str]()
+    if engine == "onnx":  # here, once for all processes
+        cached(model or shipped_model())
+    start, outcome, seen = partial(_start, model, engine), Outcome(), dict[int, str]()
     items = [(index, name, load) for index, (name, load) in enumerate(source.entries)]
     directory = Path(directory)
     with ExitStack() as stack:
@@ -144,9 +151,9 @@ class _Written:
     tracks: pa.Table
 
 
-def _start(model: str | Path | None) -> Callable[[tuple[int, str, Callable[[], Event]]], _Written | str]:
+def _start(model: str | Path | None, engine: str) -> Callable[[tuple[int, str, Callable[[], Event]]], _Written | str]:
     """Makes, once in a process, what is called for each event there: index, name and how to load it."""
-    return partial(_work, Reconstructor(model))
+    return partial(_work, Reconstructor(model, engine))
 
 
 def _work(finder: Reconstructor, item: tuple[int, str, Callable[[], Event]]) -> _Written | str:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import runpy
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,10 +22,13 @@ from cloudchamber.config import parse
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event
 from cloudchamber.export import COLUMNS, MANIFEST, PARITY, Network, export, stages, use_onnx
+from cloudchamber.reconstruct import Reconstructor
 from cloudchamber.tasks import TASKS, Task
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
+
+CPP = Path(__file__).parents[1] / "examples" / "cpp"
 
 #: Checkpoints of every task and several depths; ``chain`` has a filter before its network.
 RAW: dict[str, dict[str, Any]] = {
@@ -207,3 +213,62 @@ def test_the_engine_proposes_the_same_edges(
             torch.testing.assert_close(task(again), expected, rtol=PARITY, atol=PARITY)
         assert torch.equal(again.edge["sender"], prepared.edge["sender"])
     assert calls == [path]
+
+
+@pytest.fixture(scope="module")
+def score(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The C++ program."""
+    places = [os.environ.get("ORT_INCLUDE", ""), str(CPP / "build" / "include"), "/usr/include/onnxruntime"]
+    include = next((place for place in places if (Path(place) / "onnxruntime_cxx_api.h").is_file()), None)
+    if not (shutil.which("make") and shutil.which("g++")):
+        pytest.skip("no make and g++")
+    if include is None:
+        pytest.skip("no headers of ONNX Runtime: see examples/cpp/Makefile, or name their folder in ORT_INCLUDE")
+    build = tmp_path_factory.mktemp("cpp")
+    settings = [
+        f"PYTHON={sys.executable}",
+        f"ORT_INCLUDE={include}",
+        f"BUILD={build}",
+        "CXX=g++",
+        "CXXFLAGS=-O0 -Werror",
+    ]
+    subprocess.run(["make", "-C", CPP, build / "score", *settings], check=True, capture_output=True)
+    return build / "score"
+
+
+@pytest.mark.parametrize(("name", "points", "edges"), [("chain", 300, 5000), ("chain", 0, 0), ("embed", 70, 0)])
+def test_the_cpp_program_gives_what_python_gives(
+    exported: Callable[[str], tuple[Path, Path]], score: Path, tmp_path: Path, name: str, points: int, edges: int
+) -> None:
+    path, directory = exported(name)
+    write_input = runpy.run_path(str(CPP / "dump.py"))["write_input"]
+    for (task, _), entry in zip(stages(*checkpoint.load(path)), manifest(directory)["stages"], strict=True):
+        arrays = cloud(task, points, edges)
+        write_input(tmp_path / "input", arrays)
+        call = [score, directory / entry["file"], tmp_path / "input", tmp_path / "output"]
+        for threads in ("1", "2"):
+            subprocess.run([*call, threads], check=True, capture_output=True)
+            with torch.inference_mode():
+                expected = task.judge(*arrays.values())
+            found = torch.from_numpy(np.fromfile(tmp_path / "output", np.float32)).reshape(expected.shape)
+            torch.testing.assert_close(found, expected, rtol=PARITY, atol=PARITY)
+
+
+def test_the_cpp_program_refuses_an_input_cut_short(
+    exported: Callable[[str], tuple[Path, Path]], score: Path, tmp_path: Path
+) -> None:
+    directory = exported("embed")[1]
+    np.array([5, 0, 4, 0]).tofile(tmp_path / "input")
+    call = [score, directory / "1-embedding.onnx", tmp_path / "input", tmp_path / "output"]
+    done = subprocess.run(call, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "score: the input ends too early\n")
+
+
+def test_reconstruct_takes_the_engine(
+    exported: Callable[[str], tuple[Path, Path]], toys: list[Event], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, directory = exported("edges")
+    monkeypatch.setattr("cloudchamber.export.cached", lambda model: directory / MANIFEST)
+    finder = Reconstructor(path, "onnx")
+    assert isinstance(finder.task.judge, Network)
+    assert torch.equal(finder(toys[0]).point["object"], Reconstructor(path)(toys[0]).point["object"])
