@@ -35,36 +35,56 @@ PARITY = 1e-5  # of probabilities and of coordinates of the learned space, in fl
 CHUNK = 32_768  # edges judged at a time where each stands by itself
 INSTALL = "ONNX needs onnx, onnxscript and onnxruntime: pip install 'cloudchamber[onnx]' ({error})"
 
-_PAIR = "from the sender to the receiver"
 _BEST = "of the best continuation of the edge {} the origin"
 _WAY = {"in": _BEST.format("towards"), "out": _BEST.format("away from")}
-#: Column of an input -> meaning, unit.
-COLUMNS = {
-    "x": ("position across the beam", "mm"),
-    "y": ("position across the beam", "mm"),
-    "z": ("position along the beam", "mm"),
-    "radius": ("distance from the beam line", "mm"),
-    "dphi": (f"azimuth {_PAIR}, in [-pi, pi]", "rad"),
-    "dr": (f"radius {_PAIR}", "mm"),
-    "dz": (f"z {_PAIR}", "mm"),
-    "slope": ("dphi / dr, dr taken as 0.001 mm where |dr| is less", "rad/mm"),
-    "z0": ("z of the line through both points at the beam line, dr as in slope", "mm"),
-    **{f"cost_{way}": (f"misfit {text}: a chi2, 100 for none", "") for way, text in _WAY.items()},
-    **{f"curvature_{way}": (f"signed curvature {text}, 0 for none", "1/mm") for way, text in _WAY.items()},
-    **{f"impact_{way}": (f"impact parameter {text}, 0 for none", "mm") for way, text in _WAY.items()},
-    **{f"ways_{way}": (f"continuations {text[24:]} within 3 sigma", "") for way, text in _WAY.items()},
+#: Input -> column -> meaning, unit.
+COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
+    "point": {
+        "x": ("position across the beam", "mm"),
+        "y": ("position across the beam", "mm"),
+        "z": ("position along the beam", "mm"),
+        "radius": ("distance from the beam line", "mm"),
+    },
+    "edge": {
+        "dphi": ("azimuth from the sender to the receiver, in [-pi, pi]", "rad"),
+        "dr": ("radius from the sender to the receiver", "mm"),
+        "dz": ("z from the sender to the receiver", "mm"),
+        "slope": ("dphi / dr, dr taken as 0.001 mm where |dr| is less", "rad/mm"),
+        "z0": ("z of the line through both points at the beam line, dr as in slope", "mm"),
+        **{f"cost_{way}": (f"misfit {text}: a chi2, 100 for none", "") for way, text in _WAY.items()},
+        **{f"curvature_{way}": (f"signed curvature {text}, 0 for none", "1/mm") for way, text in _WAY.items()},
+        **{f"impact_{way}": (f"impact parameter {text}, 0 for none", "mm") for way, text in _WAY.items()},
+        "ways_in": ("continuations of the edge towards the origin within 3 sigma", ""),
+        "ways_out": ("continuations of the edge away from the origin within 3 sigma", ""),
+    },
+    "object": {
+        "chi2": ("chi2 of the helix fit", ""),
+        "ndf": ("degrees of freedom of the fit", ""),
+        "hits": ("hits of the track", ""),
+        "pt": ("transverse momentum", "GeV"),
+        "eta": ("|pseudorapidity|", ""),
+        "d0": ("|transverse impact parameter|", "mm"),
+        "z0": ("|z at the point nearest to the beam line|", "mm"),
+        "joined": ("edges among the hits of the track, per hit", ""),
+        "mean_logit": ("|mean logit| of those edges", ""),
+        "least_logit": ("|least logit| of those edges", ""),
+        "rivals": ("likely edges that leave the track", ""),
+        "rival_logit": ("|largest logit| of the edges that leave the track", ""),
+    },
 }
-#: Input -> meaning.
+#: Input -> level, meaning.
 INPUTS = {
-    "point": "features of the points",
-    "layer": "detector layer of a point: 100 volume + layer, in TrackML's numbering",
-    "edge": "features of the edges",
-    "sender": "row of the point where an edge starts, the one nearer to the origin",
-    "receiver": "row of the point where an edge ends; edges come in any order, any number of them at a point",
+    "point": ("point", "features of the points"),
+    "layer": ("point", "detector layer of a point: 100 volume + layer, in TrackML's numbering"),
+    "edge": ("edge", "features of the edges"),
+    "sender": ("edge", "row of the point where an edge starts, the one nearer to the origin"),
+    "receiver": ("edge", "row of the point where an edge ends; edges come in any order, any number of them at a point"),
+    "object": ("object", "features of the tracks"),
 }
 OUTPUTS = {
-    "logit": "logit of an edge: its probability is 1 / (1 + exp(-logit))",
-    "space": "place of a point in the learned space: points within the radius of the settings are neighbours",
+    "edge.logit": "logit of an edge: its probability is 1 / (1 + exp(-logit))",
+    "object.logit": "logit of a track: its probability is 1 / (1 + exp(-logit))",
+    "point.space": "place of a point in the learned space: points within the radius of the settings are neighbours",
 }
 
 
@@ -92,14 +112,16 @@ def export(model: str | Path, directory: str | Path, events: Sequence[Event] | N
     entries = []
     for number, (stage, stage_run) in enumerate(stages(task, run), start=1):
         name = f"{number}-{re.sub(r'[^A-Za-z0-9_-]+', '-', stage_run.task.stage)}.onnx"
+        with torch.inference_mode():
+            arrays = [stage.arrays(stage.prepare(event)) for event in checks]
+            described = _describe(stage, stage_run, arrays[0])
         with atomic(directory / name) as path:
-            path.write_bytes(_convert(stage))
+            path.write_bytes(_convert(stage, arrays[0]))
             with torch.inference_mode():
-                arrays = [stage.arrays(stage.prepare(event)) for event in checks]
-                parity = max(compare(stage, arrays[i], path, threads) for i in range(len(arrays)) for threads in (1, 2))
+                parity = max(compare(stage, given, path, threads) for given in arrays for threads in (1, 2))
             if not parity <= PARITY:
                 raise RuntimeError(f"{name}: differs from PyTorch by {parity:.1e}, expected at most {PARITY:.0e}")
-            entries.append({"file": name, "sha256": _sha256(path), "parity": parity} | _describe(stage, stage_run))
+            entries.append({"file": name, "sha256": _sha256(path), "parity": parity} | described)
     manifest = {
         "format": FORMAT,
         "version": version("cloudchamber"),
@@ -132,38 +154,32 @@ class _Padded(nn.Module):
     So no tensor is empty, and the first segment, which ``segment_sum`` spares when it is exported, is nobody's.
     """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, names: Sequence[str]) -> None:
         super().__init__()
         self.task = task
+        self.shift = [int(name in ("sender", "receiver")) for name in names]  # rows of points
 
     def forward(self, *arrays: Tensor) -> Tensor:
         first = [rows.new_zeros((1, *rows.shape[1:])) for rows in arrays]
-        shift = [0, 0, 0, 1, 1]  # rows of points
-        padded = [torch.cat([zero, rows + by]) for zero, rows, by in zip(first, arrays, shift, strict=False)]
+        padded = [torch.cat([zero, rows + by]) for zero, rows, by in zip(first, arrays, self.shift, strict=True)]
         return self.task.judge(*padded)[1:]
 
 
-def _convert(task: Task) -> bytes:
+def _convert(task: Task, arrays: dict[str, Tensor]) -> bytes:
     """The network of a task as ONNX, without the places in the source code that PyTorch notes in it."""
-    points, edges = 3, 5
-    example = {
-        name: torch.zeros((points, len(columns)) if name == "point" else (edges, len(columns)))
-        for name, columns in task.columns.items()
-    }
-    example["layer"] = torch.arange(points)
-    if "edge" in example:
-        example |= {"sender": torch.tensor([0, 0, 1, 1, 2]), "receiver": torch.tensor([1, 2, 2, 2, 0])}
-    names = [name for name in INPUTS if name in example]
-    rows = {name: torch.export.Dim("points" if name in ("point", "layer") else "edges") for name in names}
-    frozen = _Padded(task).requires_grad_(False).eval()
+    rows = {"point": 3, "edge": 5, "object": 4}  # any numbers above 1: they are not kept
+    level = {name: INPUTS[name][0] for name in arrays}
+    example = [given.new_zeros((rows[level[name]], *given.shape[1:])) for name, given in arrays.items()]
+    free = {name: torch.export.Dim(f"{name}s") for name in dict.fromkeys(level.values())}
+    frozen = _Padded(task, list(arrays)).requires_grad_(False).eval()
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             frozen,
-            tuple(example[name] for name in names),
+            tuple(example),
             dynamo=True,
             opset_version=OPSET,
-            dynamic_shapes=(tuple({0: rows[name]} for name in names),),
-            input_names=names,
+            dynamic_shapes=(tuple({0: free[level[name]]} for name in arrays),),
+            input_names=list(arrays),
             output_names=[task.output.partition(".")[2]],
             verbose=False,
         )
@@ -188,26 +204,20 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _describe(task: Task, run: Run) -> dict[str, Any]:
+def _describe(task: Task, run: Run, arrays: dict[str, Tensor]) -> dict[str, Any]:
     """What a user of the file must know of it."""
-    level, _, name = task.output.partition(".")
     inputs = []
-    for given, meaning in INPUTS.items():
-        rows = "points" if given in ("point", "layer") else "edges"
-        if rows == "edges" and level != "edge":
-            continue
-        entry: dict[str, Any] = {"name": given, "dtype": "int64", "shape": [rows], "meaning": meaning}
-        if given in task.columns:
-            columns = [
-                {"name": column, "meaning": COLUMNS[column][0], "unit": COLUMNS[column][1]}
-                for column in task.columns[given]
-            ]
-            entry |= {"dtype": "float32", "shape": [rows, len(columns)], "columns": columns}
-        inputs.append(entry)
-    shape = [f"{level}s"] if level == "edge" else [f"{level}s", run.task.dimensions]
-    output = {"name": name, "dtype": "float32", "shape": shape, "meaning": OUTPUTS[name]}
+    for name, given in arrays.items():
+        rows, meaning = INPUTS[name]
+        entry = {"name": name, "dtype": str(given.dtype)[6:], "shape": [f"{rows}s", *given.shape[1:]]}
+        explained = [(column, *COLUMNS[name][column]) for column in task.columns.get(name, ())]
+        columns = [dict(zip(("name", "meaning", "unit"), words, strict=True)) for words in explained]
+        inputs.append({**entry, "meaning": meaning} | ({"columns": columns} if columns else {}))
+    level, _, name = task.output.partition(".")
+    shape = [f"{level}s", *task.judge(*arrays.values()).shape[1:]]
+    output = {"name": name, "dtype": "float32", "shape": shape, "meaning": OUTPUTS[task.output]}
     # Without message passing an edge may be judged with nothing but its two points.
-    local = level == "point" or run.model.depth == 0
+    local = level != "edge" or run.model.depth == 0
     return {"stage": run.task.stage, "task": run.task.kind, "local": local, "inputs": inputs, "outputs": [output]}
 
 

@@ -21,7 +21,7 @@ from cloudchamber import checkpoint
 from cloudchamber.config import parse
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event
-from cloudchamber.export import COLUMNS, MANIFEST, PARITY, Network, export, stages, use_onnx
+from cloudchamber.export import COLUMNS, INPUTS, MANIFEST, OUTPUTS, PARITY, Network, export, stages, use_onnx
 from cloudchamber.reconstruct import Reconstructor
 from cloudchamber.tasks import TASKS, Task
 
@@ -134,8 +134,11 @@ def test_the_manifest_tells_all_that_a_user_needs(exported: Callable[[str], tupl
 
 @pytest.mark.parametrize("kind", TASKS)
 def test_every_column_of_every_task_is_explained(kind: str) -> None:
-    for names in TASKS[kind][1].columns.values():
-        assert set(names) <= COLUMNS.keys()
+    task = TASKS[kind][1]
+    assert task.output in OUTPUTS
+    for name, columns in task.columns.items():
+        assert name in INPUTS
+        assert set(columns) <= COLUMNS[name].keys()
 
 
 def test_files_name_no_place_on_this_machine(exported: Callable[[str], tuple[Path, Path]]) -> None:
@@ -167,7 +170,7 @@ def test_another_network_is_refused(
     tensors, run, _ = checkpoint.read(path)
     changed = tmp_path / "changed.safetensors"
     checkpoint.save(changed, {name: 1.01 * tensor for name, tensor in tensors.items()}, run)
-    monkeypatch.setattr("cloudchamber.export._convert", lambda task: wrong)
+    monkeypatch.setattr("cloudchamber.export._convert", lambda task, arrays: wrong)
     with pytest.raises(RuntimeError, match=r"1-embedding.onnx: differs from PyTorch by"):
         export(changed, tmp_path / "out", toys[:1])
     assert not list((tmp_path / "out").iterdir())
@@ -197,9 +200,10 @@ def test_the_engine_proposes_the_same_edges(
     path, directory = exported("chain")
     calls = []
 
-    def copy(model: Path, where: Path) -> None:
+    def copy(model: Path, where: Path) -> Path:
         calls.append(model)
         shutil.copytree(directory, where)
+        return where / MANIFEST
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr("cloudchamber.export.export", copy)
