@@ -79,7 +79,7 @@ INPUTS = {
     "edge": ("edge", "features of the edges"),
     "sender": ("edge", "row of the point where an edge starts, the one nearer to the origin"),
     "receiver": ("edge", "row of the point where an edge ends; edges come in any order, any number of them at a point"),
-    "object": ("object", "features of the tracks"),
+    "object": ("object", "features of the tracks, at most 1e4, which also stands for what is not a number"),
 }
 OUTPUTS = {
     "edge.logit": "logit of an edge: its probability is 1 / (1 + exp(-logit))",

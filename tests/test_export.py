@@ -30,14 +30,21 @@ pytest.importorskip("onnxscript")
 
 CPP = Path(__file__).parents[1] / "examples" / "cpp"
 
-#: Checkpoints of every task and several depths; ``chain`` has a filter before its network.
+#: Checkpoints of every task and several depths; the weights of a graph are those of another one of them.
 RAW: dict[str, dict[str, Any]] = {
-    "filter": {"model": {"kind": "message", "width": 6, "depth": 0, "hidden": 2}, "task": {"kind": "edges"}},
-    "edges": {"model": {"kind": "message", "width": 10, "depth": 1, "gate": False}, "task": {"kind": "edges"}},
+    "filter": {
+        "model": {"kind": "message", "width": 6, "depth": 0, "hidden": 2},
+        "task": {"kind": "edges", "threshold": 0.3, "track_hits": 3},
+    },
     "chain": {
-        "model": {"kind": "message", "width": 8, "depth": 3, "recompute": True},
+        "model": {"kind": "message", "width": 9, "depth": 2, "recompute": True},
         "task": {"kind": "edges", "stage": "the network/2"},
-        "graph": {"kind": "task"},
+        "graph": {"kind": "task", "weights": "filter"},
+    },
+    "quality": {
+        "model": {"kind": "mlp", "width": 7},
+        "task": {"kind": "quality"},
+        "graph": {"kind": "task", "weights": "filter"},
     },
     "embed": {"model": {"kind": "mlp", "width": 9}, "task": {"kind": "embed", "dimensions": 4}},
 }
@@ -52,8 +59,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory, toys: list[Event]) -> Cal
         if name not in made:
             directory = tmp_path_factory.mktemp(name)
             raw = dict(RAW[name])
-            if raw.get("graph"):
-                raw["graph"] = {"kind": "task", "weights": str(make("filter")[0])}
+            if "graph" in raw:
+                raw["graph"] = {**raw["graph"], "weights": str(make(raw["graph"]["weights"])[0])}
             run, task = checkpoint.start(parse(raw, "test"))
             task.fit(toys)
             path = directory / "model.safetensors"
@@ -79,6 +86,8 @@ def cloud(task: Task, points: int, edges: int, seed: int = 0) -> dict[str, torch
         wide = random.normal(0, 1, (rows, columns)) * 10 ** random.uniform(-3, 3, (rows, columns))
         return torch.from_numpy(wide.astype(np.float32))
 
+    if "object" in task.columns:
+        return {"object": features(points, len(task.columns["object"]))}
     found = {"point": features(points, len(task.columns["point"]))}
     found["layer"] = torch.from_numpy(random.integers(0, 3000, points))
     if "edge" in task.columns:
@@ -95,7 +104,7 @@ def test_onnx_gives_what_pytorch_gives(exported: Callable[[str], tuple[Path, Pat
     path, directory = exported(name)
     entries = manifest(directory)["stages"]
     found = stages(*checkpoint.load(path))
-    assert len(found) == len(entries) == (2 if name == "chain" else 1)
+    assert len(found) == len(entries) == (2 if "graph" in RAW[name] else 1)
     for (task, _), entry in zip(found, entries, strict=True):
         network = Network(directory / entry["file"], threads=threads, local=entry["local"])
         for points, edges in [(0, 0), (1, 0), (1, 3), (2, 1), (50, 0), (40, 300), (10_000, 100_000)]:
@@ -118,7 +127,7 @@ def test_the_manifest_tells_all_that_a_user_needs(exported: Callable[[str], tupl
         assert entry["sha256"] == hashlib.sha256((directory / entry["file"]).read_bytes()).hexdigest()
         assert (entry["stage"], entry["task"]) == (run.task.stage, run.task.kind)
         assert entry["parity"] <= PARITY
-        assert entry["local"] == (run.task.kind == "embed" or run.model.depth == 0)
+        assert entry["local"] == (run.task.kind != "edges" or run.model.depth == 0)
         session = Network(directory / entry["file"]).session
         for own, told in zip(
             [*session.get_inputs(), *session.get_outputs()], entry["inputs"] + entry["outputs"], strict=True
@@ -133,7 +142,8 @@ def test_the_manifest_tells_all_that_a_user_needs(exported: Callable[[str], tupl
 
 
 @pytest.mark.parametrize("kind", TASKS)
-def test_every_column_of_every_task_is_explained(kind: str) -> None:
+def test_every_task_is_exported_and_its_columns_explained(kind: str) -> None:
+    assert any(raw["task"]["kind"] == kind for raw in RAW.values())
     task = TASKS[kind][1]
     assert task.output in OUTPUTS
     for name, columns in task.columns.items():
@@ -240,7 +250,7 @@ def score(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build / "score"
 
 
-@pytest.mark.parametrize(("name", "points", "edges"), [("chain", 300, 5000), ("chain", 0, 0), ("embed", 70, 0)])
+@pytest.mark.parametrize(("name", "points", "edges"), [("chain", 300, 5000), ("chain", 0, 0), ("quality", 70, 0)])
 def test_the_cpp_program_gives_what_python_gives(
     exported: Callable[[str], tuple[Path, Path]], score: Path, tmp_path: Path, name: str, points: int, edges: int
 ) -> None:
@@ -262,7 +272,7 @@ def test_the_cpp_program_refuses_an_input_cut_short(
     exported: Callable[[str], tuple[Path, Path]], score: Path, tmp_path: Path
 ) -> None:
     directory = exported("embed")[1]
-    np.array([5, 0, 4, 0]).tofile(tmp_path / "input")
+    np.array([0, 2, 5, 4]).tofile(tmp_path / "input")
     call = [score, directory / "1-embedding.onnx", tmp_path / "input", tmp_path / "output"]
     done = subprocess.run(call, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, "score: the input ends too early\n")
@@ -271,7 +281,7 @@ def test_the_cpp_program_refuses_an_input_cut_short(
 def test_reconstruct_takes_the_engine(
     exported: Callable[[str], tuple[Path, Path]], toys: list[Event], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, directory = exported("edges")
+    path, directory = exported("filter")
     monkeypatch.setattr("cloudchamber.export.cached", lambda model: directory / MANIFEST)
     finder = Reconstructor(path, "onnx")
     assert isinstance(finder.task.judge, Network)

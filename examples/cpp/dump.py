@@ -1,6 +1,6 @@
 """Inputs of a network for score.cpp, and what Python makes of them.
 
-python dump.py DIR             writes the network of the model that ships, its inputs for the example event, and logits
+python dump.py DIR             writes the last edge network of the model that ships, its inputs for an event, and logits
 python dump.py DIR --compare   compares these with what score wrote
 """
 
@@ -17,17 +17,17 @@ import torch
 
 from cloudchamber import checkpoint
 from cloudchamber.data import open_events
-from cloudchamber.export import export
+from cloudchamber.export import export, stages
 from cloudchamber.reconstruct import shipped_model
 
 
 def write_input(path: Path, arrays: dict[str, torch.Tensor]) -> None:
     """The inputs of ``Task.judge`` in one file, as score.cpp reads them."""
-    edge = arrays.get("edge", torch.zeros(0, 0))
-    size = np.array([len(arrays["point"]), len(edge), arrays["point"].shape[1], edge.shape[1]], "<i8")
     with path.open("wb") as file:
-        for array in (size, *(tensor.numpy() for tensor in arrays.values())):
-            file.write(array.astype(array.dtype.newbyteorder("<")).tobytes())
+        for tensor in arrays.values():
+            size = np.array([tensor.dtype == torch.int64, tensor.ndim, *tensor.shape], "<i8")
+            values = tensor.numpy()
+            file.write(size.tobytes() + values.astype(values.dtype.newbyteorder("<")).tobytes())
 
 
 def main() -> None:
@@ -38,13 +38,13 @@ def main() -> None:
         difference = np.abs(1 / (1 + np.exp(-found)) - 1 / (1 + np.exp(-expected))).max(initial=0)
         print(f"{len(expected)} edges: probabilities differ by at most {difference:.1e}")
         sys.exit(not (len(found) == len(expected) and difference <= 1e-5))
-    manifest = export(shipped_model(), directory)
-    shutil.copy(directory / json.loads(manifest.read_text())["stages"][-1]["file"], directory / "network.onnx")
-    task, _ = checkpoint.load(shipped_model())
+    entries = json.loads(export(shipped_model(), directory).read_text())["stages"]
+    found = [(task, entry) for (task, _), entry in zip(stages(*checkpoint.load(shipped_model())), entries, strict=True)]
+    task, entry = [pair for pair in found if pair[0].output == "edge.logit"][-1]
+    shutil.copy(directory / entry["file"], directory / "network.onnx")
+    (event,) = open_events(Path(str(files("cloudchamber") / "data" / "example.parquet")))
     with torch.inference_mode():
-        arrays = task.arrays(
-            task.prepare(open_events(Path(str(files("cloudchamber") / "data" / "example.parquet")))[0])
-        )
+        arrays = task.arrays(task.prepare(event))
         task.judge(*arrays.values()).numpy().astype("<f4").tofile(directory / "expected")
     write_input(directory / "input", arrays)
 

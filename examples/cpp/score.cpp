@@ -2,13 +2,12 @@
 //
 //     score NETWORK.onnx INPUT OUTPUT [THREADS]
 //
-// INPUT, little-endian (dump.py writes such files): four int64, the numbers of points, edges, columns of `point` and
-// columns of `edge`; then the inputs in the order of the manifest, row by row: point (float32), layer (int64), and for
-// a network that judges edges: edge (float32), sender, receiver (int64). OUTPUT gets what the network gives, float32.
+// INPUT, little-endian (dump.py writes such files): for every input, in the order of the manifest, int64s that tell
+// whether its values are float32 (0) or int64 (1), the number of its dimensions (1 or 2) and their sizes; then the
+// values, row by row. OUTPUT gets what the network gives, float32.
 
 #include <onnxruntime_cxx_api.h>
 
-#include <array>
 #include <cstdint>
 #include <fstream>
 #include <iostream>
@@ -16,69 +15,73 @@
 #include <string>
 #include <vector>
 
-// The values of an input and their shape; kept here, since a tensor of ONNX Runtime only refers to them.
-template <typename T> struct Rows {
-    std::vector<T> values;
+// An input of the network and the memory of its values: a tensor of ONNX Runtime only refers to them.
+struct Input {
     std::vector<int64_t> shape;
-
-    Rows(std::istream& file, std::vector<int64_t> size) : shape(std::move(size)) {
-        int64_t count = 1;
-        for (const int64_t n : shape) count *= n;
-        values.resize(static_cast<std::size_t>(count));
-        file.read(reinterpret_cast<char*>(values.data()), static_cast<std::streamsize>(count * sizeof(T)));
-        if (!file) throw std::runtime_error("the input ends too early");
-    }
-
-    Ort::Value tensor(const Ort::MemoryInfo& memory) {
-        return Ort::Value::CreateTensor<T>(memory, values.data(), values.size(), shape.data(), shape.size());
-    }
+    std::vector<char> bytes;
+    Ort::Value tensor{nullptr};
 };
 
-int run(const std::string& model, const std::string& input, const std::string& output, int threads) {
-    std::ifstream file(input, std::ios::binary);
-    if (!file) throw std::runtime_error("cannot read " + input);
-    std::array<int64_t, 4> size{};
-    file.read(reinterpret_cast<char*>(size.data()), sizeof(size));
-    if (!file) throw std::runtime_error("the input ends too early");
-    const auto [points, edges, pointColumns, edgeColumns] = size;
+int64_t number(std::istream& file) {
+    int64_t value = 0;
+    if (!file.read(reinterpret_cast<char*>(&value), sizeof(value))) throw std::runtime_error("the input ends too early");
+    return value;
+}
 
+template <typename T> void fill(Input& input, std::istream& file) {
+    int64_t count = 1;
+    for (const int64_t size : input.shape) count *= size;
+    input.bytes.resize(static_cast<std::size_t>(count) * sizeof(T));
+    if (!file.read(input.bytes.data(), static_cast<std::streamsize>(input.bytes.size())))
+        throw std::runtime_error("the input ends too early");
+    const Ort::MemoryInfo memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
+    input.tensor = Ort::Value::CreateTensor<T>(memory, reinterpret_cast<T*>(input.bytes.data()),
+                                               static_cast<std::size_t>(count), input.shape.data(), input.shape.size());
+}
+
+Input read(std::istream& file) {
+    Input input;
+    const int64_t integers = number(file), dimensions = number(file);
+    if (integers < 0 || integers > 1 || dimensions < 1 || dimensions > 2) throw std::runtime_error("not such an input");
+    for (int64_t i = 0; i < dimensions; ++i) input.shape.push_back(number(file));
+    for (const int64_t size : input.shape)
+        if (size < 0 || size > (int64_t{1} << 31)) throw std::runtime_error("not such an input");
+    if (integers)
+        fill<int64_t>(input, file);
+    else
+        fill<float>(input, file);
+    return input;
+}
+
+int run(const std::string& model, const std::string& from, const std::string& to, int threads) {
     Ort::Env environment(ORT_LOGGING_LEVEL_WARNING, "score");
     Ort::SessionOptions options;
     options.SetIntraOpNumThreads(threads);
     Ort::Session session(environment, model.c_str(), options);
     Ort::AllocatorWithDefaultOptions allocator;
+
+    std::ifstream file(from, std::ios::binary);
+    if (!file) throw std::runtime_error("cannot read " + from);
+    std::vector<Input> inputs;  // moved when it grows, but their values stay where they are
+    std::vector<Ort::Value> tensors;
     std::vector<std::string> names;
-    for (std::size_t i = 0; i < session.GetInputCount(); ++i)
+    std::vector<const char*> pointers;
+    for (std::size_t i = 0; i < session.GetInputCount(); ++i) {
         names.emplace_back(session.GetInputNameAllocated(i, allocator).get());
-    const std::string result = session.GetOutputNameAllocated(0, allocator).get();
-
-    const Ort::MemoryInfo memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
-    Rows<float> point(file, {points, pointColumns});
-    Rows<int64_t> layer(file, {points});
-    const bool judgesEdges = names.size() == 5;
-    const int64_t rows = judgesEdges ? edges : 0;
-    Rows<float> edge(file, {rows, edgeColumns});
-    Rows<int64_t> sender(file, {rows}), receiver(file, {rows});
-    std::vector<Ort::Value> inputs;
-    inputs.push_back(point.tensor(memory));
-    inputs.push_back(layer.tensor(memory));
-    if (judgesEdges) {
-        inputs.push_back(edge.tensor(memory));
-        inputs.push_back(sender.tensor(memory));
-        inputs.push_back(receiver.tensor(memory));
+        inputs.push_back(read(file));
+        tensors.push_back(std::move(inputs.back().tensor));
     }
-
-    std::vector<const char*> inputNames;
-    for (const std::string& name : names) inputNames.push_back(name.c_str());
-    const char* outputName = result.c_str();
-    const auto found = session.Run(Ort::RunOptions{}, inputNames.data(), inputs.data(), inputs.size(), &outputName, 1);
+    for (const std::string& name : names) pointers.push_back(name.c_str());
+    const std::string result = session.GetOutputNameAllocated(0, allocator).get();
+    const char* pointer = result.c_str();
+    const auto found = session.Run(Ort::RunOptions{}, pointers.data(), tensors.data(), tensors.size(), &pointer, 1);
     const std::size_t count = found[0].GetTensorTypeAndShapeInfo().GetElementCount();
 
-    std::ofstream out(output, std::ios::binary);
+    std::ofstream out(to, std::ios::binary);
     out.write(reinterpret_cast<const char*>(found[0].GetTensorData<float>()),
               static_cast<std::streamsize>(count * sizeof(float)));
-    if (!out.flush()) throw std::runtime_error("cannot write " + output);
-    std::cout << points << " points, " << edges << " edges -> " << count << " values of " << result << '\n';
+    if (!out.flush()) throw std::runtime_error("cannot write " + to);
+    std::cout << count << " values of " << result << '\n';
     return 0;
 }
 
