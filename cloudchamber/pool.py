@@ -33,6 +33,8 @@ ATTEMPTS = 3
 AHEAD = 4
 #: Seconds in which a Dask scheduler must answer.
 PATIENCE = 10.0
+#: Seconds without any Dask worker, after there was one.
+ABSENCE = 120.0
 
 
 @dataclass(frozen=True)
@@ -201,39 +203,63 @@ def _portable(error: Exception) -> Exception:
 
 
 def on_dask(start: Start[T, R], items: Sequence[T], address: str) -> Generator[R | Lost]:
-    """As ``in_processes``, by the workers of a running Dask cluster, now or later; they need this package, too.
+    """As ``in_processes``, by the workers of a running Dask cluster, which need this package, too.
 
-    ``address`` is that of the scheduler, such as ``tcp://host:8786``. A worker does one item at a time with as many
-    threads as it has. Raises ``UserError`` when ``distributed`` is missing or the scheduler cannot be reached.
+    ``address`` is that of the scheduler, such as ``tcp://host:8786``; its first worker is waited for. A worker does one
+    item at a time with as many threads as it has. Raises ``UserError`` when ``distributed`` is missing, the scheduler
+    cannot be reached, or it or all workers are gone.
     """
     try:
-        from distributed import Client
+        import distributed
+        from distributed.comm import CommClosedError
         from distributed.scheduler import KilledWorker
     except ImportError:
         raise UserError("a Dask cluster needs Dask: pip install 'cloudchamber[dask]'") from None
     try:
-        client = Client(address, timeout=PATIENCE, set_as_default=False)
+        client = distributed.Client(address, timeout=PATIENCE, set_as_default=False)
     except (OSError, ValueError) as error:
         raise UserError(f"{address}: no Dask scheduler answers ({type(error).__name__})") from None
-    run, pending, begun = uuid4().hex, deque[Any](), 0
+    run, pending, begun, seen = uuid4().hex, deque[Any](), 0, 0
+
+    def workers() -> int:
+        try:
+            return len(client.nthreads())
+        except OSError:
+            raise distributed.CancelledError from None
 
     def submit(number: int) -> Any:
         return client.submit(_on_worker, run, start, items[number], key=f"cloudchamber-{uuid4().hex}")
 
+    def result(future: Any) -> Any:
+        absent = 0.0
+        while not future.done():
+            with suppress(TimeoutError):
+                return future.result(timeout=PATIENCE)
+            absent = 0.0 if workers() or not seen else absent + PATIENCE
+            if absent >= ABSENCE:
+                raise UserError(f"{address}: all Dask workers are gone")
+        return future.result()
+
     with client:
         for number in range(len(items)):
-            ahead = AHEAD * max(AHEAD, len(client.nthreads()))
-            while begun < min(len(items), number + ahead):
-                pending.append(submit(begun))
-                begun += 1
             try:
+                seen = max(seen, workers())
+                while begun < min(len(items), number + AHEAD * max(AHEAD, seen)):
+                    pending.append(submit(begun))
+                    begun += 1
                 try:
-                    result = pending.popleft().result()
+                    value = result(pending.popleft())
                 except KilledWorker:  # perhaps it only stood in line behind the one that workers died of
-                    result = submit(number).result()
+                    value = result(submit(number))
             except KilledWorker as error:
-                result = Lost(f"{error.allowed_failures + 1} Dask workers in a row died")
-            yield result
+                value = Lost(f"{error.allowed_failures + 1} Dask workers in a row died")
+            except (CommClosedError, distributed.CancelledError):
+                raise UserError(f"{address}: the Dask scheduler is gone") from None
+            except RuntimeError as error:
+                if "deserialization" in str(error):
+                    raise UserError(f"{address}: its workers do not have what this program has installed") from None
+                raise
+            yield value
 
 
 _lock, _works = Lock(), dict[str, Callable[[Any], Any]]()

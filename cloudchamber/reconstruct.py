@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.resources import files
@@ -34,6 +34,8 @@ SUBMISSION, TRACKS = "submission.csv", "tracks.parquet"
 _PARAMETERS = ("charge", "pt", "eta", "phi", "d0", "z0", "hits")
 _INPUTS = dict.fromkeys(("id", "volume", "layer"), torch.int64) | dict.fromkeys("xyz", torch.float32)
 _TRUTH = ("object", "tx", "ty", "tz", "tpx", "tpy", "tpz", "weight")
+#: So many events share a row group of ``tracks.parquet``: the writer keeps 3 kB of each group until the end.
+_GROUP = 50
 _SCHEMA = pa.schema(
     [("event_id", pa.int64()), ("track_id", pa.int64())]
     + [(name, pa.int64() if name == "hits" else pa.float32()) for name in _PARAMETERS]
@@ -117,29 +119,46 @@ def reconstruct(
         cached(model or shipped_model())
     start, outcome, seen = partial(_start, model, engine), Outcome(), dict[int, str]()
     items = [(index, name, load) for index, (name, load) in enumerate(source.entries)]
-    directory = Path(directory)
-    with ExitStack() as stack:
-        results = on_dask(start, items, dask) if dask else in_processes(start, items, workers)
-        stack.enter_context(closing(results))
-        submission = stack.enter_context(atomic(directory / SUBMISSION))
-        tracks = stack.enter_context(atomic(directory / TRACKS))
-        rows = stack.enter_context(submission.open("w", newline=""))
-        rows.write("event_id,hit_id,track_id\n")
-        table = stack.enter_context(pq.ParquetWriter(tracks, _SCHEMA, compression="zstd"))
+    results = on_dask(start, items, dask) if dask else in_processes(start, items, workers)
+    with closing(results), _writing(Path(directory)) as write:
         for name, result in zip(source.names, results, strict=True):
             if isinstance(result, Lost):
                 outcome.failed.append(f"{name}: {result.reason}")
             elif isinstance(result, str):
                 outcome.failed.append(result)
-            elif (before := seen.setdefault(result.number, name)) != name:
-                outcome.failed.append(f"{name}: scene.id: the number {result.number} is already that of {before}")
+            elif result.number in seen:
+                number = result.number
+                outcome.failed.append(f"{name}: scene.id: the number {number} is already that of {seen[number]}")
             else:
-                rows.write(result.hits)
-                table.write_table(result.tracks)
+                seen[result.number] = name
+                write(result)
                 outcome.events += 1
                 outcome.tracks += len(result.tracks)
                 progress(name)
     return outcome
+
+
+@contextmanager
+def _writing(directory: Path) -> Iterator[Callable[[_Written], None]]:
+    """Gives what writes an event; both files appear when all are written."""
+    group: list[pa.Table] = []
+    with ExitStack() as stack:
+        submission = stack.enter_context(atomic(directory / SUBMISSION))
+        tracks = stack.enter_context(atomic(directory / TRACKS))
+        lines = stack.enter_context(submission.open("w", newline=""))
+        table = stack.enter_context(pq.ParquetWriter(tracks, _SCHEMA, compression="zstd"))
+        lines.write("event_id,hit_id,track_id\n")
+
+        def write(event: _Written) -> None:
+            lines.write(event.hits)
+            group.append(event.tracks)
+            if len(group) == _GROUP:
+                table.write_table(pa.concat_tables(group))
+                group.clear()
+
+        yield write
+        if group:
+            table.write_table(pa.concat_tables(group))
 
 
 @dataclass(frozen=True)

@@ -118,6 +118,6 @@ def cluster() -> Iterator[str]:
     distributed, dask = (
         pytest.importorskip(name, reason="needs cloudchamber[dask]") for name in ("distributed", "dask")
     )
-    options: dict[str, Any] = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    options: dict[str, Any] = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
     with dask.config.set({"distributed.scheduler.allowed-failures": 1}), distributed.LocalCluster(**options) as found:
         yield found.scheduler_address

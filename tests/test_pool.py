@@ -38,6 +38,7 @@ def slow(seconds: float, value: int) -> int:
 def die(marks: Path, times: int, value: int) -> int:
     """Kill the own process the first so many times."""
     if len(list(marks.glob(f"{value}-*"))) < times:
+        time.sleep(1.0)  # Dask gives a worker up that dies before it has quite started
         (marks / f"{value}-{os.getpid()}").touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return value
@@ -177,3 +178,24 @@ def test_dask_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(UserError, match=r"pip install 'cloudchamber\[dask\]'"):
         list(on_dask(call, [tuple], "tcp://127.0.0.1:8786"))
+
+
+def test_a_cluster_whose_workers_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(pool, "PATIENCE", 0.5)
+    monkeypatch.setattr(pool, "ABSENCE", 1.0)
+    with distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as cluster:
+        results = on_dask(call, [partial(slow, 0.1, i) for i in range(100)], cluster.scheduler_address)
+        assert next(results) == 0
+        cluster.scale(0)
+        with pytest.raises(UserError, match="all Dask workers are gone"):
+            list(results)
+
+
+def test_a_cluster_that_ends() -> None:
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as cluster:
+        results = on_dask(call, [partial(slow, 0.1, i) for i in range(100)], cluster.scheduler_address)
+        assert next(results) == 0
+    with pytest.raises(UserError, match="the Dask scheduler is gone"):
+        list(results)
