@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -26,7 +25,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench.compare import machine
 from bench.demo import SHIPPED
+from bench.tracks import describe, write
 from cloudchamber.data import open_events, store
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event
@@ -123,13 +124,6 @@ def growth(samples: list[Sample]) -> list[dict[str, Any]]:
     return rows
 
 
-def machine() -> str:
-    """The processor, the cores this may use, and how busy they are."""
-    lines = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    name = lines[0].partition(":")[2].strip() if lines else platform.machine()
-    return f"{name}, {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f} before this began"
-
-
 def throughput(name: str, events: Path, options: argparse.Namespace, directory: Path) -> tuple[list[Any], list[Sample]]:
     """A row of the table for one and for two workers, and the samples of the last run with two."""
     found: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
@@ -158,7 +152,7 @@ def main() -> None:
     parser.add_argument("--copies", type=int, default=12, help="copies of the shipped event")
     parser.add_argument("--model", type=Path, help="checkpoint of another model than the one that ships")
     options = parser.parse_args()
-    about, rows = machine(), []
+    facts, rows = machine(), []
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         for kind, events in (("tt̄ + 60 pile-up", copies(options.copies)), ("small", small(options.small))):
@@ -178,14 +172,13 @@ def main() -> None:
     ]
     text = "\n\n".join(
         [
-            f"Median of {options.rounds} runs (least to most), workers on as many cores: {about}.",
+            f"Median of {options.rounds} runs (least to most), workers on as many cores. {describe(facts)}",
             markdown_table(rows, heads),
             f"Resident memory over {options.small} small events in a row, two workers:",
             markdown_table(growth(samples), [*sizes, Column("slope", "MB per 1000 events")]),
         ]
     )
-    with store.atomic(options.path) as temporary:
-        temporary.write_text(f"{text}\n", encoding="utf-8")
+    write(options.path.parent, {options.path.name: text})
     print(text)
 
 

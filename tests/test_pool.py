@@ -182,8 +182,8 @@ def test_dask_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_cluster_whose_workers_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     distributed = pytest.importorskip("distributed")
-    monkeypatch.setattr(pool, "PATIENCE", 0.5)
-    monkeypatch.setattr(pool, "ABSENCE", 1.0)
+    monkeypatch.setattr(pool, "PATIENCE", 2.0)
+    monkeypatch.setattr(pool, "ABSENCE", 3.0)
     with distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as cluster:
         results = on_dask(call, [partial(slow, 0.1, i) for i in range(100)], cluster.scheduler_address)
         assert next(results) == 0
@@ -192,8 +192,9 @@ def test_a_cluster_whose_workers_are_gone(monkeypatch: pytest.MonkeyPatch) -> No
             list(results)
 
 
-def test_a_cluster_that_ends() -> None:
+def test_a_cluster_that_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(pool, "PATIENCE", 2.0)
     with distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as cluster:
         results = on_dask(call, [partial(slow, 0.1, i) for i in range(100)], cluster.scheduler_address)
         assert next(results) == 0
