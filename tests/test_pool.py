@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -38,10 +39,19 @@ def slow(seconds: float, value: int) -> int:
 def die(marks: Path, times: int, value: int) -> int:
     """Kill the own process the first so many times."""
     if len(list(marks.glob(f"{value}-*"))) < times:
-        time.sleep(1.0)  # Dask gives a worker up that dies before it has quite started
         (marks / f"{value}-{os.getpid()}").touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return value
+
+
+def accused(marks: Path, times: int) -> str:
+    """Fail the first so many times as Dask does when several workers have died of a task, or of one beside it."""
+    from distributed.scheduler import KilledWorker
+
+    if len(list(marks.iterdir())) < times:
+        (marks / uuid4().hex).touch()
+        raise KilledWorker("task", None, 1)
+    return "innocent"
 
 
 def out_of_memory(marks: Path) -> str:
@@ -93,14 +103,20 @@ def test_results_come_in_order(run: Run) -> None:
 
 
 def test_a_killed_worker_loses_nothing(run: Run, tmp_path: Path) -> None:
-    """Nor does an item that kills every worker take others with it."""
-    items = [partial(die, tmp_path, {1: 1, 2: 1000}.get(i, 0), i) for i in range(5)]
-    found = run(call, items)
-    assert isinstance(found[2], Lost)
-    assert "in a row" in found[2].reason
-    assert [*found[:2], *found[3:]] == [0, 1, 3, 4]
-    assert len(list(tmp_path.glob("1-*"))) == 1
-    assert len(list(tmp_path.glob("2-*"))) <= 4
+    assert run(call, [partial(die, tmp_path, int(i == 1), i) for i in range(5)]) == list(range(5))
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_kills_every_process_is_given_up(tmp_path: Path) -> None:
+    found = list(in_processes(call, [partial(die, tmp_path, {1: 2, 2: 1000}.get(i, 0), i) for i in range(5)], 2))
+    assert found == [0, 1, Lost("3 worker processes in a row were killed (SIGKILL)"), 3, 4]
+    assert (len(list(tmp_path.glob("1-*"))), len(list(tmp_path.glob("2-*")))) == (2, 3)
+
+
+@pytest.mark.parametrize("times", [0, 1, 2])
+def test_what_dask_calls_a_killer_has_a_second_chance(times: int, cluster: str, tmp_path: Path) -> None:
+    found = list(on_dask(call, [partial(accused, tmp_path, times), tuple], cluster))
+    assert found == [Lost("2 Dask workers in a row died") if times == 2 else "innocent", ()]
 
 
 def test_out_of_memory_is_as_good_as_killed(tmp_path: Path) -> None:
