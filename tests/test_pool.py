@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -50,7 +51,7 @@ def accused(marks: Path, times: int) -> str:
 
     if len(list(marks.iterdir())) < times:
         (marks / uuid4().hex).touch()
-        raise KilledWorker("task", None, 1)
+        raise KilledWorker("task", SimpleNamespace(address="tcp://gone"), 1)  # type: ignore[arg-type]
     return "innocent"
 
 
@@ -102,12 +103,16 @@ def test_results_come_in_order(run: Run) -> None:
     assert run(call, items) == list(range(30))
 
 
-def test_a_killed_worker_loses_nothing(run: Run, tmp_path: Path) -> None:
-    assert run(call, [partial(die, tmp_path, int(i == 1), i) for i in range(5)]) == list(range(5))
+@pytest.mark.slow
+def test_a_killed_dask_worker_loses_nothing(tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
+        items = [partial(die, tmp_path, int(i == 1), i) for i in range(5)]
+        assert list(on_dask(call, items, cluster.scheduler_address)) == list(range(5))
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_what_kills_every_process_is_given_up(tmp_path: Path) -> None:
+def test_a_killed_worker_loses_nothing_and_what_kills_every_one_is_given_up(tmp_path: Path) -> None:
     found = list(in_processes(call, [partial(die, tmp_path, {1: 2, 2: 1000}.get(i, 0), i) for i in range(5)], 2))
     assert found == [0, 1, Lost("3 worker processes in a row were killed (SIGKILL)"), 3, 4]
     assert (len(list(tmp_path.glob("1-*"))), len(list(tmp_path.glob("2-*")))) == (2, 3)
