@@ -115,7 +115,7 @@ def reconstruct(
     if dask:  # its workers run in other directories
         events, model = events.resolve(), model and model.resolve()
     source = open_events(events)
-    outcome = reconstruct(source, output, model, lambda name: _say(f"{name}: done"), workers, dask, engine)
+    outcome = reconstruct(source, output, model, lambda name: _say(f"{name}: done"), workers, dask, engine.value)
     _say(f"{outcome.tracks} tracks in {outcome.events} of {len(source)} events -> {output}")
     if outcome.failed:
         raise UserError("\n".join(outcome.failed))
