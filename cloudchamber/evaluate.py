@@ -6,9 +6,10 @@ import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cloudchamber import physics
 from cloudchamber.data import EventSource
@@ -16,7 +17,21 @@ from cloudchamber.data.collisions import is_primary
 from cloudchamber.data.store import atomic
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event
-from cloudchamber.metrics import METRICS, STYLES, Fraction, Match, Selection, efficiency, trackml_score, v_score
+from cloudchamber.metrics import (
+    METRICS,
+    STYLES,
+    Fraction,
+    Match,
+    Residuals,
+    Selection,
+    Width,
+    efficiency,
+    local_density,
+    residuals,
+    split_widths,
+    trackml_score,
+    v_score,
+)
 from cloudchamber.reconstruct import event_number, read_predictions
 
 SCORES = "scores.json"
@@ -31,12 +46,29 @@ PT_BINS = np.array([0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0,
 ETA_BINS = np.linspace(-4, 4, 17)
 
 
+class Split(NamedTuple):
+    """Bins of a property of particles, and the pT (GeV) from which on particles are counted in them."""
+
+    bins: NDArray[np.float64]
+    pt_min: float = 0.0
+
+
+#: What the efficiency is split by: pT (GeV), eta, production radius (mm), other hits within 10 mm of its hits (mean).
+SPLITS = {
+    "pt": Split(PT_BINS),
+    "eta": Split(ETA_BINS, 1.0),
+    "r": Split(np.array([0.0, 10.0, 30.0, 50.0, 80.0, 120.0, 180.0, 260.0, 360.0]), 0.5),
+    "density": Split(np.array([0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, 25.0, 40.0, 70.0]), 0.5),
+}
+
+
 class Scores:
     """Scores that add up event by event.
 
     ``trackml``, ``trackml_primaries``, ``v`` and ``v_weighted`` are lists with one number per event; ``rates`` holds
     Fractions: selection -> style -> efficiency, purity, fake_rate, duplicate_rate; ``binned`` the efficiency (double
-    majority) in bins of ``pt`` (|eta| < 4, at least 7 hits) and of ``eta`` (pT > 1 GeV as well).
+    majority, |eta| < 4, at least 7 hits) in the bins of ``SPLITS``. ``residuals`` are those of fitted parameters, one
+    ``Residuals`` per event whose prediction has them and whose truth has vertices and momenta.
 
     Fake and duplicate rates of a selection count the tracks whose fitted pT and eta lie in it (all tracks where a
     prediction has no parameters) with at least ``min_track_hits`` hits. A track is fake when it matches no particle at
@@ -50,6 +82,7 @@ class Scores:
         }
         self.rates: dict[str, dict[str, dict[str, Fraction]]] = {}
         self.binned: dict[str, Fraction] = {}
+        self.residuals: list[Residuals] = []
 
     def add(self, predicted: Event, truth: Event) -> None:
         """Count one event."""
@@ -68,6 +101,8 @@ class Scores:
                 self._rates(name, style, selection, match, predicted, truth)
         if "px" in truth.object:
             self._bins(match, truth)
+        if {"px", "vx", "charge"} <= truth.object.keys() and {"pt", "charge"} <= predicted.object.keys():
+            self.residuals.append(residuals(predicted, truth))
 
     def _rates(self, name: str, style: str, selection: Selection, match: Match, predicted: Event, truth: Event) -> None:
         fitted = predicted if "pt" in predicted.object else None
@@ -82,13 +117,24 @@ class Scores:
 
     def _bins(self, match: Match, truth: Event) -> None:
         momentum = [truth.object[name].numpy() for name in ("px", "py", "pz")]
-        values = {"pt": (physics.pt(*momentum[:2]), PT_BINS, 0.0), "eta": (physics.eta(*momentum), ETA_BINS, 1.0)}
-        for name, (value, bins, pt_min) in values.items():
-            chosen = Selection(pt_min=pt_min, eta_max=4.0, min_hits=7, min_track_hits=4, charged=True)
-            found = efficiency(
-                match, particles=chosen.particles(match, truth), tracks=chosen.tracks(match), values=value, bins=bins
-            )
+        values = {"pt": physics.pt(*momentum[:2]), "eta": physics.eta(*momentum)}
+        if "vx" in truth.object:
+            values["r"] = np.hypot(truth.object["vx"].numpy(), truth.object["vy"].numpy())
+        if "x" in truth.point:
+            values["density"] = local_density(truth)
+        for name, value in values.items():
+            split = SPLITS[name]
+            chosen = Selection(pt_min=split.pt_min, eta_max=4.0, min_hits=7, min_track_hits=4, charged=True)
+            particles, tracks = chosen.particles(match, truth), chosen.tracks(match)
+            found = efficiency(match, particles=particles, tracks=tracks, values=value, bins=split.bins)
             self.binned[name] = self.binned[name] + found if name in self.binned else found
+
+    def widths(self) -> dict[str, dict[str, list[Width]]]:
+        """Core widths in the bins of pT: ``residual`` and ``pull`` -> parameter -> one per bin; empty without fits."""
+        if not self.residuals:
+            return {}
+        every = Residuals.join(self.residuals)
+        return {kind: split_widths(every, kind, "pt", PT_BINS) for kind in ("residual", "pull")}
 
     def mean(self, name: str) -> tuple[float, float]:
         """Mean over events of a score and its standard error; NaN where there are too few events."""
@@ -107,13 +153,23 @@ class Scores:
             name: {style: {rate: _fraction(f) for rate, f in found.items()} for style, found in styles.items()}
             for name, styles in self.rates.items()
         }
-        edges = {"pt": PT_BINS.tolist(), "eta": ETA_BINS.tolist()}
-        binned = {name: {"edges": edges[name], **_fraction(found)} for name, found in self.binned.items()}
-        return {"events": self.events, "scores": means, "rates": rates, "efficiency": binned}
+        binned = {
+            name: {"edges": SPLITS[name].bins.tolist(), **_fraction(found)} for name, found in self.binned.items()
+        }
+        widths = {
+            kind: {name: [_width(width) for width in found] for name, found in parameters.items()}
+            for kind, parameters in self.widths().items()
+        }
+        fits = {"edges": PT_BINS.tolist(), **widths} if widths else None
+        return {"events": self.events, "scores": means, "rates": rates, "efficiency": binned, "fits": fits}
 
 
 def _plain(value: float) -> float | None:
     return value if math.isfinite(value) else None
+
+
+def _width(width: Width) -> dict[str, Any]:
+    return {name: value if name == "count" else _plain(value) for name, value in vars(width).items()}
 
 
 def _fraction(found: Fraction) -> dict[str, Any]:

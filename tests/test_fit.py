@@ -176,7 +176,7 @@ def smeared(helix: Helix, radii: np.ndarray, seed: int = 7) -> tuple[dict[str, n
 def test_pulls_and_chi2_are_those_of_right_errors() -> None:
     helix, n = helices(3000, d0=0.1, low=0.5), 3000
     hits, track = smeared(helix, RADII)
-    fit = physics.helix_fit(**hits, track=track, tracks=n, **NOTHING)
+    fit = physics.helix_fit(**hits, track=track, tracks=n, **NOTHING, outlier=np.inf)
     truth = np.stack([helix.d0, helix.z0, helix.phi, np.sinh(helix.eta), helix.charge / helix.pt], axis=1)
     residual = fit.parameters - truth
     residual[:, 2] = physics.wrap(residual[:, 2])
@@ -261,16 +261,26 @@ def test_scattering_and_loss_where_the_walls_are() -> None:
     assert fit.chi2.mean() == pytest.approx(11, abs=0.35)
 
 
-def test_a_wrong_hit_has_the_largest_chi2() -> None:
-    hits, track = smeared(helices(500, d0=0.1, low=0.5), RADII)
-    wrong = np.arange(500) * len(RADII) + RNG(9).integers(0, len(RADII), 500)
-    angle = np.where(RNG(10).random(500) < 0.5, 1, -1) * 2.0 / np.hypot(hits["x"], hits["y"])[wrong]  # 2 mm aside
+@pytest.mark.parametrize("wrong_hits", [1, 2])
+def test_wrong_hits_are_left_out(wrong_hits: int) -> None:
+    n, rng = 500, RNG(9)
+    helix = helices(n, d0=0.1, low=0.5)
+    hits, track = smeared(helix, RADII)
+    first = rng.integers(0, len(RADII), n)
+    wrong = np.concatenate([np.arange(n) * len(RADII) + (first + 3 * i) % len(RADII) for i in range(wrong_hits)])
+    angle = rng.choice([-1, 1], len(wrong)) * 2.0 / np.hypot(hits["x"], hits["y"])[wrong]  # 2 mm aside
     x, y = hits["x"][wrong], hits["y"][wrong]
     hits["x"][wrong], hits["y"][wrong] = x * np.cos(angle) - y * np.sin(angle), x * np.sin(angle) + y * np.cos(angle)
-    fit = physics.helix_fit(**hits, track=track, tracks=500)
-    found = fit.hit_chi2.reshape(500, -1).argmax(axis=1) + np.arange(500) * len(RADII)
-    assert (found == wrong).mean() > 0.95
-    assert np.median(fit.chi2 / fit.ndf) > 10
+    fit = physics.helix_fit(**hits, track=track, tracks=n)
+    out = fit.hit_chi2 > 20
+    assert out[wrong].mean() > 0.95
+    assert np.delete(out, wrong).mean() < 0.03
+    assert np.median(fit.chi2 / fit.ndf) == pytest.approx(0.7, abs=0.3)  # less than 1: nothing scatters here
+    pull = (fit.parameters[:, 4] - helix.charge / helix.pt) / np.sqrt(fit.covariance[:, 4, 4])
+    assert np.quantile(np.abs(pull), 0.9) < 2
+    kept = physics.helix_fit(**hits, track=track, tracks=n, outlier=np.inf)
+    assert (kept.ndf == 2 * len(RADII) - 5).all()
+    assert np.median(kept.chi2 / kept.ndf) > 10
 
 
 def test_hits_without_a_track_have_no_chi2() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cloudchamber.metrics.cluster import VScore, align, conditional_entropy, entropy, v_measure, v_score
+from cloudchamber.metrics.density import local_density
 from cloudchamber.metrics.fraction import Fraction, edge_efficiency_purity
 from cloudchamber.metrics.match import (
     STYLES,
@@ -17,6 +18,7 @@ from cloudchamber.metrics.match import (
     purity,
     trackml_score,
 )
+from cloudchamber.metrics.resolution import PARAMETERS, Residuals, Width, residuals, split_widths
 
 #: Rates of tracks by name: each takes a Match and a style of STYLES, and returns a Fraction.
 METRICS: dict[str, Callable[..., Fraction]] = {
@@ -28,11 +30,14 @@ METRICS: dict[str, Callable[..., Fraction]] = {
 
 __all__ = [
     "METRICS",
+    "PARAMETERS",
     "STYLES",
     "Fraction",
     "Match",
+    "Residuals",
     "Selection",
     "VScore",
+    "Width",
     "align",
     "conditional_entropy",
     "duplicate_rate",
@@ -40,8 +45,11 @@ __all__ = [
     "efficiency",
     "entropy",
     "fake_rate",
+    "local_density",
     "matched",
     "purity",
+    "residuals",
+    "split_widths",
     "trackml_score",
     "v_measure",
     "v_score",

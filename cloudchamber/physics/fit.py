@@ -22,11 +22,11 @@ class HelixFit:
     """Fitted helices; nan where there is none.
 
     ``parameters``, shape ``(tracks, 5)``: d0 (mm), z0 (mm), phi (rad), cot theta, q / pT (e / GeV), signs as in
-    ``cloudchamber.physics``; ``covariance``, ``(tracks, 5, 5)``, is theirs. ``chi2`` and ``ndf`` (two numbers per hit
-    less five parameters), ``(tracks,)``. ``hit_chi2``, ``(n,)``: how much the chi2 of its track falls when this one hit
-    is left out, nan for hits without a fitted track. That of a right hit follows a chi2 distribution with two degrees
-    of freedom (above 9.2 in 1%, 13.8 in 0.1%), that of a wrong hit is larger, and the largest of its track. Take hits
-    away one at a time: a wrong hit spoils the chi2 of its neighbours.
+    ``cloudchamber.physics``; ``covariance``, ``(tracks, 5, 5)``, is theirs. ``chi2`` and ``ndf`` (two numbers per
+    fitted hit less five parameters), ``(tracks,)``. ``hit_chi2``, ``(n,)``: how much the chi2 of its track falls when
+    this one hit is left out, nan for hits without a fitted track. That of a right hit follows a chi2 distribution with
+    two degrees of freedom (above 9.2 in 1%, 13.8 in 0.1%), that of a wrong hit is larger. A hit was left out of the fit
+    where it is above ``outlier``, and then is what it was when the hit was taken out.
     """
 
     parameters: Float
@@ -80,6 +80,7 @@ def helix_fit(
     sigma_z: ArrayLike | None = None,
     angle: ArrayLike | None = None,
     material: Float = TRACKML,
+    outlier: float = 20.0,
 ) -> HelixFit:
     """Fit a helix to the hits of each track.
 
@@ -93,6 +94,9 @@ def helix_fit(
     ``x``, ``y``, ``z`` in mm and ``track``, the row of each hit's track or -1, have shape ``(n,)``; so have the
     ``sigma``s (mm, default ``hit_sigmas``) and ``angle`` (rad, default 0), that from the r-phi direction to the one in
     the transverse plane along which ``sigma_rphi`` is measured, ``sigma_r`` across it.
+
+    Hits are left out one by one, the one of the largest ``hit_chi2`` first, and the rest is fitted anew, until none is
+    above ``outlier`` (infinite: keep all) or one more would leave less than four hits or half of them.
     The order of hits does not matter: tracks fly outward from the perigee.
     Tracks with fewer than 3 hits, or with degenerate ones (coinciding, or on a circle around the z axis), have no fit;
     an exactly straight track has q / pT = 0. Raises ``ValueError`` for columns of different lengths or a track out of
@@ -112,13 +116,15 @@ def helix_fit(
     columns[6:7] = np.cos(axis), np.sin(axis)
     unit = -1e-3 * SPEED_OF_LIGHT * field_tesla  # of kappa, per q / pT
     with np.errstate(divide="ignore", invalid="ignore"):
-        found, covariance, chi2, kept = fit_all(np.stack(columns, axis=1)[index], bounds, material, unit)
+        found, covariance, chi2, fitted, kept = fit_all(
+            np.stack(columns, axis=1)[index], bounds, material, unit, outlier
+        )
     order = [0, 3, 1, 4, 2]
     size = np.array([1, 1, 1, 1, 1 / unit])
     hit_chi2 = np.full(len(row), np.nan)
     hit_chi2[index] = kept
     covariance = covariance[:, order][:, :, order] * size * size[:, None]
-    ndf = np.where(np.isnan(chi2), np.nan, 2.0 * np.diff(bounds) - 5)
+    ndf = np.where(np.isnan(chi2), np.nan, 2.0 * fitted - 5)
     return HelixFit(found[:, order] * size, covariance, chi2, ndf, hit_chi2)
 
 

@@ -102,3 +102,33 @@ def circle_through(x1: float, y1: float, x2: float, y2: float, x3: float, y3: fl
     offset = across - kappa * (along * along + across * across) / 2
     d0 = -2 * offset / (1 + math.sqrt(max(1 - 2 * kappa * offset, 0.0)))
     return kappa, d0, phi + math.atan2(kappa * along, 1 - kappa * across)
+
+
+@njit(cache=True, nogil=True)
+def circle_of(hits: Float) -> tuple[float, float, float]:
+    """Karimaki's circle through hits: d0 (mm), phi and kappa (1/mm), outward; nan where they define none.
+
+    ``hits`` (n, at least 5) has the columns x, y, z, and the errors across and along r, mm. A numba function.
+    """
+    n = mx = my = mr = xx = xy = xr = yr = rr = 0.0
+    for h in hits:
+        x, y, r2 = h[0], h[1], h[0] * h[0] + h[1] * h[1]
+        w = 1 / (h[3] * h[3] + 0.04 * h[4] * h[4] + 1e-6)
+        n, mx, my, mr, rr = n + w, mx + w * x, my + w * y, mr + w * r2, rr + w * r2 * r2
+        xx, xy, xr, yr = xx + w * x * x, xy + w * x * y, xr + w * x * r2, yr + w * y * r2
+    mx, my, mr = mx / n, my / n, mr / n
+    cxx, cxy, cyy = xx / n - mx * mx, xy / n - mx * my, mr - xx / n - my * my
+    cxr, cyr, crr = xr / n - mx * mr, yr / n - my * mr, rr / n - mr * mr
+    if not crr > 1e-12 * rr / n:
+        return math.nan, math.nan, math.nan
+    phi = 0.5 * math.atan2(2 * (crr * cxy - cxr * cyr), crr * (cxx - cyy) - cxr * cxr + cyr * cyr)
+    u, v = math.cos(phi), math.sin(phi)
+    if u * mx + v * my < 0:
+        phi, u, v = phi + math.pi, -u, -v
+    half = (v * cxr - u * cyr) / crr
+    delta = -half * mr + v * mx - u * my
+    root = 1 - 4 * delta * half
+    if not root > 0:
+        return math.nan, math.nan, math.nan
+    root = math.sqrt(root)
+    return -2 * delta / (1 + root), phi, -2 * half / root

@@ -11,42 +11,18 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from cloudchamber.physics.helix import circle_of
+
 Float = NDArray[np.float64]
 Four = tuple[float, float, float, float]
 Five = tuple[float, float, float, float, float]
+Work = tuple[Float, Float, Float, Float]
 
 _TINY = 1e-6  # mm^2, a floor of one micrometre on errors across the track and along z: they must not vanish
 _GRAZING = 0.02  # smallest cosine to the normal of a wall
 _MASS = 0.13957  # GeV, a pion's: for the velocity
 _STEPS = 5  # at most; the filter mostly needs two passes
 _PRIOR = np.array([1e2, 1e0, 1e-2, 1e3, 1e1]) ** 2  # variances of d0, phi, kappa, z0, cot theta: no constraint
-
-
-@njit(cache=True, nogil=True)
-def _circle(hits: Float) -> tuple[float, float, float]:
-    """Karimaki's circle: d0, phi and kappa, outward; nan where the hits define none."""
-    n = mx = my = mr = xx = xy = xr = yr = rr = 0.0
-    for h in hits:
-        x, y, r2 = h[0], h[1], h[0] * h[0] + h[1] * h[1]
-        w = 1 / (h[3] * h[3] + 0.04 * h[4] * h[4] + _TINY)
-        n, mx, my, mr, rr = n + w, mx + w * x, my + w * y, mr + w * r2, rr + w * r2 * r2
-        xx, xy, xr, yr = xx + w * x * x, xy + w * x * y, xr + w * x * r2, yr + w * y * r2
-    mx, my, mr = mx / n, my / n, mr / n
-    cxx, cxy, cyy = xx / n - mx * mx, xy / n - mx * my, mr - xx / n - my * my
-    cxr, cyr, crr = xr / n - mx * mr, yr / n - my * mr, rr / n - mr * mr
-    if not crr > 1e-12 * rr / n:
-        return math.nan, math.nan, math.nan
-    phi = 0.5 * math.atan2(2 * (crr * cxy - cxr * cyr), crr * (cxx - cyy) - cxr * cxr + cyr * cyr)
-    u, v = math.cos(phi), math.sin(phi)
-    if u * mx + v * my < 0:
-        phi, u, v = phi + math.pi, -u, -v
-    half = (v * cxr - u * cyr) / crr
-    delta = -half * mr + v * mx - u * my
-    root = 1 - 4 * delta * half
-    if not root > 0:
-        return math.nan, math.nan, math.nan
-    root = math.sqrt(root)
-    return -2 * delta / (1 + root), phi, -2 * half / root
 
 
 @njit(cache=True, nogil=True)
@@ -65,17 +41,18 @@ def _nearest(x: float, y: float, u: float, v: float, p: Float) -> tuple[float, f
 
 @njit(cache=True, nogil=True)
 def _line(hits: Float, order: NDArray[np.int64], arc: Float, p: Float) -> None:
-    """Start z0 and cot theta from the unweighted line z(s), and the ``order`` of the hits, outermost first."""
+    """Start z0 and cot theta from the unweighted line z(s), and sort the ``order`` of the hits, outermost first."""
     u, v = math.cos(p[1]), math.sin(p[1])
-    n, s1, s2, z1, sz = float(len(hits)), 0.0, 0.0, 0.0, 0.0
-    for i in range(len(hits)):
-        s = _nearest(hits[i, 0], hits[i, 1], u, v, p)[1]
-        s1, s2, z1, sz = s1 + s, s2 + s * s, z1 + hits[i, 2], sz + s * hits[i, 2]
+    n, s1, s2, z1, sz = float(len(order)), 0.0, 0.0, 0.0, 0.0
+    for i in range(len(order)):
+        row = order[i]
+        s, z = _nearest(hits[row, 0], hits[row, 1], u, v, p)[1], hits[row, 2]
+        s1, s2, z1, sz = s1 + s, s2 + s * s, z1 + z, sz + s * z
         k = i
         while k > 0 and arc[k - 1] < s:
             arc[k], order[k] = arc[k - 1], order[k - 1]
             k -= 1
-        arc[k], order[k] = s, i
+        arc[k], order[k] = s, row
     p[4] = (n * sz - s1 * z1) / (n * s2 - s1 * s1)
     p[3] = (z1 - p[4] * s1) / n
 
@@ -198,7 +175,7 @@ def _filter(
     for i in range(5):
         cov[i, i] = _PRIOR[i]
     done = 0
-    for n in range(len(hits)):
+    for n in range(len(order)):
         h = hits[order[n]]
         e, arc, c, s = _nearest(h[0], h[1], u, v, p)
         while done < len(crossed) and crossed[done, 0] > arc:
@@ -226,14 +203,15 @@ def _filter(
 
 
 @njit(cache=True, nogil=True)
-def _smooth(kept: Float, order: NDArray[np.int64], chi2: float, hit_chi2: Float) -> None:
-    """Fill ``hit_chi2``: how much of ``chi2`` goes when a hit is left out and the track fitted without it.
+def _smooth(kept: Float, order: NDArray[np.int64], chi2: float, hit_chi2: Float) -> int:
+    """Fill ``hit_chi2``: how much of ``chi2`` goes when a hit is left out; returns the place of the largest in order.
 
     Goes back through the updates of the filter, innermost hit first, with the adjoint vector ``a`` and its covariance
     ``b``: P. de Jong, Biometrika 76 (1989) 65. The two numbers of a hit, 1 before 0, have the weighted residuals ``w``,
     whose covariance (d0, both, d1) is the inverse of that of the residuals without the hit.
     """
     a, b, m, w, d = np.zeros(5), np.zeros((5, 5)), np.zeros(5), np.zeros(2), np.zeros(2)
+    worst = 0
     for n in range(len(order) - 1, -1, -1):
         both = 0.0
         for half in (1, 0):
@@ -256,44 +234,68 @@ def _smooth(kept: Float, order: NDArray[np.int64], chi2: float, hit_chi2: Float)
         det = d[0] * d[1] - both * both
         lost = w[0] * w[0] * d[1] - 2 * w[0] * w[1] * both + w[1] * w[1] * d[0]
         hit_chi2[order[n]] = min(lost / det, chi2) if det > 1e-9 * d[0] * d[1] else chi2
+        if n == len(order) - 1 or hit_chi2[order[n]] > hit_chi2[order[worst]]:
+            worst = n
+    return worst
 
 
 @njit(cache=True, nogil=True)
-def fit_all(hits: Float, bounds: NDArray[np.int64], walls: Float, unit: float) -> tuple[Float, Float, Float, Float]:
-    """Perigee parameters d0, phi, kappa, z0, cot theta of each track, shape (tracks, 5), their covariance, chi2.
+def _fit(own: Float, order: NDArray[np.int64], end: float, walls: Float, unit: float, p: Float, work: Work) -> float:
+    """Fit the hits of a track, in ``order``, outermost first, at the arc length ``end``; returns chi2.
+
+    ``p`` is the start and takes the result; ``work``: memory for the step, the covariance, ``_update`` and crossings.
+    """
+    step, cov, kept, found = work
+    crossed, chi2 = found[: _crossings(walls, p, end, found)], math.nan
+    for _ in range(_STEPS):
+        chi2 = _filter(own, order, crossed, p, unit, step, cov, kept)
+        if not math.isfinite(step.sum()):
+            break
+        done = True
+        for k in range(5):
+            p[k] += step[k]
+            done = done and step[k] * step[k] < 0.01 * cov[k, k]
+        if done:
+            break
+    return chi2
+
+
+@njit(cache=True, nogil=True)
+def fit_all(
+    hits: Float, bounds: NDArray[np.int64], walls: Float, unit: float, outlier: float
+) -> tuple[Float, Float, Float, NDArray[np.int64], Float]:
+    """Perigee parameters d0, phi, kappa, z0, cot theta of each track, (tracks, 5), covariance, chi2, hits fitted.
 
     ``hits`` (n, 8) has the columns x, y, z, the errors and the direction of the first, sorted by track; track i holds
     the rows from ``bounds[i]`` to ``bounds[i + 1]``. ``walls``: see ``cloudchamber.physics.material``. The last is the
-    chi2 of each hit, see ``_smooth``. Nan where there is no fit.
+    chi2 of each hit, see ``_smooth``; ``outlier``: see ``helix_fit``. Nan where there is no fit.
     """
     tracks = len(bounds) - 1
     result, covariance = np.full((tracks, 5), np.nan), np.full((tracks, 5, 5), np.nan)
-    chi2, hit_chi2 = np.full(tracks, np.nan), np.full(len(hits), np.nan)
+    chi2, hit_chi2, fitted = np.full(tracks, np.nan), np.full(len(hits), np.nan), np.zeros(tracks, np.int64)
     longest = (bounds[1:] - bounds[:-1]).max() if tracks else 0
-    p, step, cov, kept = np.zeros(5), np.zeros(5), np.zeros((5, 5)), np.zeros((2 * longest, 12))
-    arc, rows, found = np.empty(longest), np.empty(longest, np.int64), np.empty((len(walls), 3))
+    p, arc = np.zeros(5), np.empty(longest)
+    work = (np.zeros(5), np.zeros((5, 5)), np.zeros((2 * longest, 12)), np.empty((len(walls), 3)))
     for i in range(tracks):
-        own = hits[bounds[i] : bounds[i + 1]]
+        own, own_chi2 = hits[bounds[i] : bounds[i + 1]], hit_chi2[bounds[i] : bounds[i + 1]]
+        fitted[i] = len(own)
         if len(own) < 3:
             continue
-        p[0], p[1], p[2] = _circle(own)
-        if not math.isfinite(p[2]):
-            continue
-        order = rows[: len(own)]
-        _line(own, order, arc, p)
-        crossed = found[: _crossings(walls, p, arc[0], found)]
-        for _ in range(_STEPS):
-            total = _filter(own, order, crossed, p, unit, step, cov, kept)
-            if not math.isfinite(step.sum()):
+        order = np.arange(len(own))
+        while True:
+            p[0], p[1], p[2] = circle_of(own[order])
+            if not math.isfinite(p[2]):
                 break
-            done = True
-            for k in range(5):
-                p[k] += step[k]
-                done = done and step[k] * step[k] < 0.01 * cov[k, k]
-            if done:
+            _line(own, order, arc, p)
+            total = _fit(own, order, arc[0], walls, unit, p, work)
+            result[i] = p
+            if not math.isfinite(total):
                 break
-        result[i] = p
-        if math.isfinite(total):
-            covariance[i], chi2[i] = cov, total
-            _smooth(kept, order, total, hit_chi2[bounds[i] : bounds[i + 1]])
-    return result, covariance, chi2, hit_chi2
+            covariance[i], chi2[i] = work[1], total
+            worst = _smooth(work[2], order, total, own_chi2)
+            few = fitted[i] <= 4 or 2 * (fitted[i] - 1) < len(own)
+            if few or not own_chi2[order[worst]] > outlier:
+                break
+            fitted[i] -= 1
+            order = np.delete(order, worst)
+    return result, covariance, chi2, fitted, hit_chi2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cloudchamber.report.display import write_display
+from cloudchamber.report.fits import plot_fits, plot_pulls, plot_widths
 from cloudchamber.report.plots import AXES, COLOURS, Axis, Curve, plot_efficiency
 from cloudchamber.report.scores import (
     RATE_COLUMNS,
@@ -11,6 +12,7 @@ from cloudchamber.report.scores import (
     rate_rows,
     score_rows,
     score_tables,
+    split_title,
     stage_rows,
     write_report,
 )
@@ -34,10 +36,14 @@ __all__ = [
     "plain",
     "plot_efficiency",
     "plot_event",
+    "plot_fits",
+    "plot_pulls",
+    "plot_widths",
     "rate_rows",
     "score_rows",
     "score_tables",
     "seconds",
+    "split_title",
     "stage_rows",
     "write_display",
     "write_report",

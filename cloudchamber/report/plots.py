@@ -63,6 +63,7 @@ AXES = {
     "eta": Axis(r"$\eta$"),
     "phi": Axis(r"$\phi$ [rad]"),
     "r": Axis("Production radius [mm]"),
+    "density": Axis("Other hits within 10 mm", True),
     "d0": Axis(r"$d_0$ [mm]"),
     "z0": Axis(r"$z_0$ [mm]"),
     "hits": Axis("Hits"),
@@ -134,7 +135,7 @@ def plot_efficiency(
         else:
             upper = lower = figure.subplots()
         for i, (curve, own) in enumerate(zip(curves, numbers, strict=True)):
-            _curve(upper, i, len(curves), curve.label, own, axis.log)
+            draw_curve(upper, i, len(curves), curve.label, own, axis.log)
         _limits(upper, numbers, axis.log)
         upper.set_ylabel(quantity, loc="top")
         lower.set_xlabel(axis.label, loc="right")
@@ -147,7 +148,8 @@ def plot_efficiency(
         save(figure, path)
 
 
-def _curve(axes: Axes, i: int, n: int, label: str, own: tuple[Any, ...], log: bool) -> None:
+def draw_curve(axes: Axes, i: int, n: int, label: str, own: tuple[Any, ...], log: bool) -> None:
+    """Draw ``Curve.numbers`` as curve ``i`` of ``n``, the points of different curves side by side."""
     edges, value, low, high, _ = own
     left, right = (np.log(edges[:-1]), np.log(edges[1:])) if log else (edges[:-1], edges[1:])
     place = (left + right) / 2 + (right - left) * 0.16 * (i - (n - 1) / 2) / max(1, (n - 1) / 2)

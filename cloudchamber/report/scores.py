@@ -11,10 +11,11 @@ from rich.table import Table
 from cloudchamber.data import EventSource
 from cloudchamber.data.store import atomic
 from cloudchamber.errors import UserError
-from cloudchamber.evaluate import ETA_BINS, PT_BINS, Scores, evaluate_directory
-from cloudchamber.metrics import Fraction
+from cloudchamber.evaluate import SPLITS, Scores, evaluate_directory
+from cloudchamber.metrics import Fraction, Residuals
 from cloudchamber.reconstruct import Reconstructor, event_number, read_predictions
 from cloudchamber.report.display import write_display
+from cloudchamber.report.fits import plot_fits
 from cloudchamber.report.plots import Curve, plot_efficiency
 from cloudchamber.report.tables import Column, console_table, markdown_table, percent
 from cloudchamber.report.views import plot_event
@@ -75,8 +76,14 @@ def stage_rows(stages: Mapping[str, Mapping[str, Fraction]], events: int = 1) ->
 
 def curves(label: str, scores: Scores) -> dict[str, Curve]:
     """The binned efficiencies of a finder, by variable, ready to be drawn."""
-    edges = {"pt": PT_BINS, "eta": ETA_BINS}
-    return {name: Curve(label, edges[name], found) for name, found in scores.binned.items()}
+    return {name: Curve(label, SPLITS[name].bins, found) for name, found in scores.binned.items()}
+
+
+def split_title(variable: str) -> str:
+    """Which particles the efficiency in bins of a variable of ``SPLITS`` is of."""
+    pt_min = SPLITS[variable].pt_min
+    cut = rf"$p_{{\mathrm{{T}}}}$ > {pt_min:g} GeV, " if pt_min else ""
+    return rf"{cut}$|\eta|$ < 4, $\geq$ 7 hits"
 
 
 def write_report(
@@ -92,8 +99,10 @@ def write_report(
         scores = evaluate_directory(predictions, source)
         for name, curve in curves("cloudchamber", scores).items():
             path = directory / f"efficiency_{name}.png"
-            plot_efficiency([curve], path, name)
+            plot_efficiency([curve], path, name, title=split_title(name))
             yield path
+        if scores.residuals:
+            yield from plot_fits({"cloudchamber": Residuals.join(scores.residuals)}, directory)
         text = [
             markdown_table(score_rows(scores), ("score", "value")),
             markdown_table(rate_rows(scores), RATE_COLUMNS),
