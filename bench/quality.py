@@ -26,11 +26,10 @@ from bench.tracks import describe, write
 from cloudchamber.data import EventSource, open_events
 from cloudchamber.errors import UserError
 from cloudchamber.evaluate import SPLITS, Scores
-from cloudchamber.event import Event
 from cloudchamber.metrics import PARAMETERS, Fraction, Residuals, Width, residuals
 from cloudchamber.reconstruct import Reconstructor
 from cloudchamber.report import Column, curves, markdown_table, percent, plot_efficiency, plot_fits, split_title
-from cloudchamber.tasks.tracks import fitted_tracks
+from cloudchamber.tasks.tracks import fitted_tracks, without_outliers
 
 OURS, PEER = "helix fit", "ACTS Kalman fit"
 ETAS = (0.0, 1.0, 2.0, 3.0, 4.0)
@@ -70,7 +69,7 @@ def fit(events: EventSource, finder: Reconstructor) -> Fits:
         found = finder(event)
         scores.add(found, event)
         start = time.process_time()
-        fitted_tracks(event, found.point["object"])
+        without_outliers(event, fitted_tracks(event, found.point["object"]))
         cpu[OURS].append(time.process_time() - start)
         refitted, spent = kalman_fit(event, found)
         cpu[PEER].append(spent)
@@ -152,8 +151,10 @@ def efficiency_tables(scores: Scores) -> str:
     """The efficiency in the bins of every split."""
     parts = []
     for name, found in scores.binned.items():
-        cut = f"pT > {SPLITS[name].pt_min:g} GeV, " if SPLITS[name].pt_min else ""
-        edges = pairwise(SPLITS[name].bins)
+        bins_, pt_min, radius_max = SPLITS[name]
+        cut = f"pT > {pt_min:g} GeV, " if pt_min else ""
+        cut += f"produced within {radius_max:g} mm of the beam line, " if np.isfinite(radius_max) else ""
+        edges = pairwise(bins_)
         table = [
             {"bin": f"{low:g} to {high:g}", "efficiency": Fraction(passed, total), "particles": int(total)}
             for (low, high), passed, total in zip(edges, found.passed, found.total, strict=True)
@@ -195,8 +196,7 @@ def run(options: argparse.Namespace) -> None:
         make_events(path, options.events, options.pileup, options.seed)
     events = open_events(path)[: options.events]
     finder = Reconstructor(options.model)
-    warm: Event = finder(events[0])  # compiles
-    fitted_tracks(events[0], warm.point["object"])
+    finder(events[0])  # compiles
     fits = fit(events, finder)
     page = text(fits, facts, events)
     print(page)

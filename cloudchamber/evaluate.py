@@ -47,18 +47,20 @@ ETA_BINS = np.linspace(-4, 4, 17)
 
 
 class Split(NamedTuple):
-    """Bins of a property of particles, and the pT (GeV) from which on particles are counted in them."""
+    """Bins of a property of particles; of which pT (GeV) on and from within which radius (mm) they are counted."""
 
     bins: NDArray[np.float64]
     pt_min: float = 0.0
+    radius_max: float = np.inf
 
 
-#: What the efficiency is split by: pT (GeV), eta, production radius (mm), other hits within 10 mm of its hits (mean).
+#: What the efficiency is split by: pT (GeV), eta, production radius (mm), other hits within 10 mm of its hits (mean; of
+#: particles from the beam line, for those from afar have lonelier hits and are harder to find).
 SPLITS = {
     "pt": Split(PT_BINS),
     "eta": Split(ETA_BINS, 1.0),
     "r": Split(np.array([0.0, 10.0, 30.0, 50.0, 80.0, 120.0, 180.0, 260.0, 360.0]), 0.5),
-    "density": Split(np.array([0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, 25.0, 40.0, 70.0]), 0.5),
+    "density": Split(np.array([0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, 25.0, 40.0, 70.0]), 0.5, 10.0),
 }
 
 
@@ -124,7 +126,10 @@ class Scores:
             values["density"] = local_density(truth)
         for name, value in values.items():
             split = SPLITS[name]
-            chosen = Selection(pt_min=split.pt_min, eta_max=4.0, min_hits=7, min_track_hits=4, charged=True)
+            if np.isfinite(split.radius_max) and "vx" not in truth.object:
+                continue
+            cuts = {"pt_min": split.pt_min, "radius_max": split.radius_max, "eta_max": 4.0}
+            chosen = Selection(**cuts, min_hits=7, min_track_hits=4, charged=True)
             particles, tracks = chosen.particles(match, truth), chosen.tracks(match)
             found = efficiency(match, particles=particles, tracks=tracks, values=value, bins=split.bins)
             self.binned[name] = self.binned[name] + found if name in self.binned else found

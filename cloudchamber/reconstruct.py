@@ -27,7 +27,7 @@ from cloudchamber.metrics import Fraction
 from cloudchamber.pool import Lost, in_processes, on_dask
 from cloudchamber.tasks import Task
 from cloudchamber.tasks.edges import pair_rates
-from cloudchamber.tasks.tracks import track_pairs
+from cloudchamber.tasks.tracks import track_pairs, without_outliers
 
 _FINDERS = ("edges", "quality")
 SUBMISSION, TRACKS = "submission.csv", "tracks.parquet"
@@ -66,13 +66,17 @@ class Reconstructor:
             use_onnx(self.task, self.run, path)
 
     def __call__(self, event: Event) -> Event:
-        """Tracks of an event: ``point.id``, ``point.object``, ``object.charge|pt|eta|phi|d0|z0|hits``."""
+        """Tracks of an event: ``point.id``, ``point.object``, in ``object`` the columns of ``HelixFit`` and ``hits``.
+
+        The fit leaves out hits that do not belong to their track: see ``without_outliers``.
+        """
         point = {name: column for name, column in event.point.items() if name not in _TRUTH}
         if not event.rows("point"):  # then no file has to know the columns
             point |= {name: torch.zeros(0, dtype=kind) for name, kind in _INPUTS.items()}
         count = {name: event.count[name] for name in ("point", "scene")}
+        hits = Event(point=point, scene=event.scene, count=count)
         with torch.inference_mode():
-            return self.task.decode(self.task.prepare(Event(point=point, scene=event.scene, count=count)))
+            return without_outliers(hits, self.task.decode(self.task.prepare(hits)))
 
     def stage_rates(self, event: Event) -> dict[str, dict[str, Fraction]]:
         """For every stage of the pipeline the efficiency and purity of its edges, on an event with truth.

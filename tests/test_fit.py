@@ -11,7 +11,7 @@ from cloudchamber.physics import Helix
 
 RNG = np.random.default_rng
 NOTHING = {"material": physics.walls()}
-COLUMNS = {"charge", "pt", "eta", "phi", "d0", "z0", "chi2", "ndf"}
+COLUMNS = {"charge", "pt", "eta", "phi", "d0", "z0", "chi2", "ndf", "worst"}
 COLUMNS |= {f"sigma_{name}" for name in ("pt", "eta", "phi", "d0", "z0")}
 RADII = np.array([32.0, 72, 116, 172, 260, 360, 500, 660, 820, 1020])
 
@@ -176,7 +176,7 @@ def smeared(helix: Helix, radii: np.ndarray, seed: int = 7) -> tuple[dict[str, n
 def test_pulls_and_chi2_are_those_of_right_errors() -> None:
     helix, n = helices(3000, d0=0.1, low=0.5), 3000
     hits, track = smeared(helix, RADII)
-    fit = physics.helix_fit(**hits, track=track, tracks=n, **NOTHING, outlier=np.inf)
+    fit = physics.helix_fit(**hits, track=track, tracks=n, **NOTHING)
     truth = np.stack([helix.d0, helix.z0, helix.phi, np.sinh(helix.eta), helix.charge / helix.pt], axis=1)
     residual = fit.parameters - truth
     residual[:, 2] = physics.wrap(residual[:, 2])
@@ -271,14 +271,15 @@ def test_wrong_hits_are_left_out(wrong_hits: int) -> None:
     angle = rng.choice([-1, 1], len(wrong)) * 2.0 / np.hypot(hits["x"], hits["y"])[wrong]  # 2 mm aside
     x, y = hits["x"][wrong], hits["y"][wrong]
     hits["x"][wrong], hits["y"][wrong] = x * np.cos(angle) - y * np.sin(angle), x * np.sin(angle) + y * np.cos(angle)
-    fit = physics.helix_fit(**hits, track=track, tracks=n)
+    fit = physics.helix_fit(**hits, track=track, tracks=n, outlier=20)
     out = fit.hit_chi2 > 20
     assert out[wrong].mean() > 0.95
     assert np.delete(out, wrong).mean() < 0.03
     assert np.median(fit.chi2 / fit.ndf) == pytest.approx(0.7, abs=0.3)  # less than 1: nothing scatters here
     pull = (fit.parameters[:, 4] - helix.charge / helix.pt) / np.sqrt(fit.covariance[:, 4, 4])
     assert np.quantile(np.abs(pull), 0.9) < 2
-    kept = physics.helix_fit(**hits, track=track, tracks=n, outlier=np.inf)
+    np.testing.assert_array_equal(fit.worst, np.where(out, 0, fit.hit_chi2).reshape(n, -1).max(axis=1))
+    kept = physics.helix_fit(**hits, track=track, tracks=n)
     assert (kept.ndf == 2 * len(RADII) - 5).all()
     assert np.median(kept.chi2 / kept.ndf) > 10
 

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from cloudchamber import physics
+from cloudchamber.data.resolution import hit_errors
 from cloudchamber.errors import UserError
 from cloudchamber.evaluate import SPLITS, evaluate
 from cloudchamber.event import Event, batch
 from cloudchamber.metrics import PARAMETERS, Residuals, Width, local_density, residuals, split_widths
 from cloudchamber.report import plot_fits, plot_widths
-from cloudchamber.tasks.tracks import fitted_tracks
+from cloudchamber.tasks.tracks import fitted_tracks, without_outliers
 
 
 def test_width_of_a_gaussian_and_its_error() -> None:
@@ -131,3 +132,17 @@ def test_evaluation_and_plots_of_fits(toys: list[Event], tmp_path: Path) -> None
     assert all(path.stat().st_size > 20_000 for path in paths)
     with pytest.raises(UserError, match="no fits"):
         plot_widths({}, tmp_path / "none.png", "pt", [1, 2])
+
+
+def test_the_last_fit_leaves_out_what_the_fit_would(toys: list[Event]) -> None:
+    track = toys[0].point["object"].clone()
+    track[::9] = torch.where(track[::9] >= 0, (track[::9] + 1) % 25, -1)  # wrong hits
+    first = fitted_tracks(toys[0], track)
+    last = without_outliers(toys[0], first)
+    x, y, z = (toys[0].point[name].numpy() for name in "xyz")
+    every = physics.fit_helices(x, y, z, track.numpy(), 25, outlier=20.0, **hit_errors(toys[0].point))
+    assert (every["ndf"] < first.object["ndf"].numpy()).sum() > 5
+    for name, column in every.items():
+        np.testing.assert_allclose(last.object[name].numpy(), column, rtol=1e-5, atol=1e-6)
+    assert torch.equal(last.point["object"], track)
+    assert torch.equal(last.object["hits"], first.object["hits"])

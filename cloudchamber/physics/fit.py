@@ -23,7 +23,8 @@ class HelixFit:
 
     ``parameters``, shape ``(tracks, 5)``: d0 (mm), z0 (mm), phi (rad), cot theta, q / pT (e / GeV), signs as in
     ``cloudchamber.physics``; ``covariance``, ``(tracks, 5, 5)``, is theirs. ``chi2`` and ``ndf`` (two numbers per
-    fitted hit less five parameters), ``(tracks,)``. ``hit_chi2``, ``(n,)``: how much the chi2 of its track falls when
+    fitted hit less five parameters), ``(tracks,)``; ``worst``, ``(tracks,)``: the largest ``hit_chi2`` of the hits that
+    were fitted. ``hit_chi2``, ``(n,)``: how much the chi2 of its track falls when
     this one hit is left out, nan for hits without a fitted track. That of a right hit follows a chi2 distribution with
     two degrees of freedom (above 9.2 in 1%, 13.8 in 0.1%), that of a wrong hit is larger. A hit was left out of the fit
     where it is above ``outlier``, and then is what it was when the hit was taken out.
@@ -33,10 +34,11 @@ class HelixFit:
     covariance: Float
     chi2: Float
     ndf: Float
+    worst: Float
     hit_chi2: Float
 
     def columns(self) -> dict[str, NDArray[np.float32]]:
-        """Columns of tracks, float32, ``(tracks,)``: charge, pt (GeV), eta, phi, d0, z0 (mm), chi2 and ndf.
+        """Columns of tracks, float32, ``(tracks,)``: charge, pt (GeV), eta, phi, d0, z0 (mm), chi2, ndf, worst.
 
         ``sigma_pt`` to ``sigma_z0`` are the standard deviations. Charge is 0 without a fit.
         """
@@ -50,6 +52,7 @@ class HelixFit:
         columns |= {"eta": np.arcsinh(cot), "phi": wrap(phi), "d0": d0, "z0": z0}
         columns |= {"sigma_pt": sigma_ratio * pt**2, "sigma_eta": sigma_cot / np.hypot(1, cot), "sigma_phi": sigma_phi}
         columns |= {"sigma_d0": sigma_d0, "sigma_z0": sigma_z0, "chi2": self.chi2, "ndf": self.ndf}
+        columns["worst"] = self.worst
         return {name: column.astype(np.float32) for name, column in columns.items()}
 
 
@@ -80,7 +83,7 @@ def helix_fit(
     sigma_z: ArrayLike | None = None,
     angle: ArrayLike | None = None,
     material: Float = TRACKML,
-    outlier: float = 20.0,
+    outlier: float = math.inf,
 ) -> HelixFit:
     """Fit a helix to the hits of each track.
 
@@ -96,15 +99,17 @@ def helix_fit(
     the transverse plane along which ``sigma_rphi`` is measured, ``sigma_r`` across it.
 
     Hits are left out one by one, the one of the largest ``hit_chi2`` first, and the rest is fitted anew, until none is
-    above ``outlier`` (infinite: keep all) or one more would leave less than four hits or half of them.
+    above ``outlier`` (default: keep all) or one more would leave less than four hits or half of them.
     The order of hits does not matter: tracks fly outward from the perigee.
     Tracks with fewer than 3 hits, or with degenerate ones (coinciding, or on a circle around the z axis), have no fit;
     an exactly straight track has q / pT = 0. Raises ``ValueError`` for columns of different lengths or a track out of
     range.
     """
     columns = [np.asarray(c, np.float64) for c in (x, y, z)]
-    for given, default in zip((sigma_rphi, sigma_r, sigma_z), hit_sigmas(x, y, z), strict=True):
-        columns.append(default if given is None else np.asarray(given, np.float64))
+    sigmas = (sigma_rphi, sigma_r, sigma_z)
+    defaults = hit_sigmas(x, y, z) if any(given is None for given in sigmas) else sigmas
+    for given, default in zip(sigmas, defaults, strict=True):
+        columns.append(np.asarray(default if given is None else given, np.float64))
     columns.append(np.zeros(columns[0].shape) if angle is None else np.asarray(angle, np.float64))
     row = np.asarray(track).astype(np.int64)
     if any(c.shape != row.shape or c.ndim != 1 for c in columns):
@@ -112,12 +117,13 @@ def helix_fit(
     if len(row) and not (row.min() >= -1 and row.max() < tracks):
         raise ValueError(f"helix_fit: track from {row.min()} to {row.max()}, expected -1 to {tracks - 1}")
     index, bounds = _by_track(row, tracks)
+    columns = [column[index] for column in columns]
     axis = np.arctan2(columns[1], columns[0]) + math.pi / 2 + columns[6]
     columns[6:7] = np.cos(axis), np.sin(axis)
     unit = -1e-3 * SPEED_OF_LIGHT * field_tesla  # of kappa, per q / pT
     with np.errstate(divide="ignore", invalid="ignore"):
-        found, covariance, chi2, fitted, kept = fit_all(
-            np.stack(columns, axis=1)[index], bounds, material, unit, outlier
+        found, covariance, chi2, largest, fitted, kept = fit_all(
+            np.stack(columns, axis=1), bounds, material, unit, outlier
         )
     order = [0, 3, 1, 4, 2]
     size = np.array([1, 1, 1, 1, 1 / unit])
@@ -125,7 +131,7 @@ def helix_fit(
     hit_chi2[index] = kept
     covariance = covariance[:, order][:, :, order] * size * size[:, None]
     ndf = np.where(np.isnan(chi2), np.nan, 2.0 * fitted - 5)
-    return HelixFit(found[:, order] * size, covariance, chi2, ndf, hit_chi2)
+    return HelixFit(found[:, order] * size, covariance, chi2, ndf, largest, hit_chi2)
 
 
 def fit_helices(*args: Any, **kwargs: Any) -> dict[str, NDArray[np.float32]]:

@@ -263,8 +263,8 @@ def _fit(own: Float, order: NDArray[np.int64], end: float, walls: Float, unit: f
 @njit(cache=True, nogil=True)
 def fit_all(
     hits: Float, bounds: NDArray[np.int64], walls: Float, unit: float, outlier: float
-) -> tuple[Float, Float, Float, NDArray[np.int64], Float]:
-    """Perigee parameters d0, phi, kappa, z0, cot theta of each track, (tracks, 5), covariance, chi2, hits fitted.
+) -> tuple[Float, Float, Float, Float, NDArray[np.int64], Float]:
+    """d0, phi, kappa, z0, cot theta of each track, (tracks, 5), covariance, chi2, its largest hit chi2, hits fitted.
 
     ``hits`` (n, 8) has the columns x, y, z, the errors and the direction of the first, sorted by track; track i holds
     the rows from ``bounds[i]`` to ``bounds[i + 1]``. ``walls``: see ``cloudchamber.physics.material``. The last is the
@@ -272,7 +272,8 @@ def fit_all(
     """
     tracks = len(bounds) - 1
     result, covariance = np.full((tracks, 5), np.nan), np.full((tracks, 5, 5), np.nan)
-    chi2, hit_chi2, fitted = np.full(tracks, np.nan), np.full(len(hits), np.nan), np.zeros(tracks, np.int64)
+    chi2, largest, fitted = np.full(tracks, np.nan), np.full(tracks, np.nan), np.zeros(tracks, np.int64)
+    hit_chi2 = np.full(len(hits), np.nan)
     longest = (bounds[1:] - bounds[:-1]).max() if tracks else 0
     p, arc = np.zeros(5), np.empty(longest)
     work = (np.zeros(5), np.zeros((5, 5)), np.zeros((2 * longest, 12)), np.empty((len(walls), 3)))
@@ -293,9 +294,10 @@ def fit_all(
                 break
             covariance[i], chi2[i] = work[1], total
             worst = _smooth(work[2], order, total, own_chi2)
+            largest[i] = own_chi2[order[worst]]
             few = fitted[i] <= 4 or 2 * (fitted[i] - 1) < len(own)
-            if few or not own_chi2[order[worst]] > outlier:
+            if few or not largest[i] > outlier:
                 break
             fitted[i] -= 1
             order = np.delete(order, worst)
-    return result, covariance, chi2, fitted, hit_chi2
+    return result, covariance, chi2, largest, fitted, hit_chi2

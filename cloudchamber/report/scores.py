@@ -81,8 +81,9 @@ def curves(label: str, scores: Scores) -> dict[str, Curve]:
 
 def split_title(variable: str) -> str:
     """Which particles the efficiency in bins of a variable of ``SPLITS`` is of."""
-    pt_min = SPLITS[variable].pt_min
+    _, pt_min, radius_max = SPLITS[variable]
     cut = rf"$p_{{\mathrm{{T}}}}$ > {pt_min:g} GeV, " if pt_min else ""
+    cut += f"$r$ < {radius_max:g} mm, " if radius_max < float("inf") else ""
     return rf"{cut}$|\eta|$ < 4, $\geq$ 7 hits"
 
 
