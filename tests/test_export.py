@@ -79,7 +79,7 @@ def manifest(directory: Path) -> dict[str, Any]:
 
 
 def cloud(task: Task, points: int, edges: int, seed: int = 0) -> dict[str, torch.Tensor]:
-    """Inputs of ``task.judge``: features over orders of magnitude, a tenth of the edges at one point."""
+    """Inputs of ``task.judge``: features over orders of magnitude, every other edge ends in one of twenty points."""
     random = np.random.default_rng(seed)
 
     def features(rows: int, columns: int) -> torch.Tensor:
@@ -93,7 +93,7 @@ def cloud(task: Task, points: int, edges: int, seed: int = 0) -> dict[str, torch
     if "edge" in task.columns:
         found["edge"] = features(edges, len(task.columns["edge"]))
         sender, receiver = random.integers(0, max(points, 1), (2, edges))
-        receiver[: edges // 10] = 0
+        receiver[::2] %= 20
         found |= {"sender": torch.from_numpy(sender), "receiver": torch.from_numpy(receiver)}
     return found
 
@@ -110,10 +110,12 @@ def test_onnx_gives_what_pytorch_gives(exported: Callable[[str], tuple[Path, Pat
         for points, edges in [(0, 0), (1, 0), (1, 3), (2, 1), (50, 0), (40, 300), (10_000, 100_000)]:
             arrays = cloud(task, points, edges)
             with torch.inference_mode():
-                expected, result = task.judge(*arrays.values()), network(*arrays.values())
-            assert result.shape == expected.shape
-            assert result.dtype == torch.float32
-            torch.testing.assert_close(result, expected, rtol=PARITY, atol=PARITY)
+                expected = task.judge(*arrays.values())
+            for _ in range(3 if threads > 1 else 1):  # threads that race do not lose every time
+                result = network(*arrays.values())
+                assert result.shape == expected.shape
+                assert result.dtype == torch.float32
+                torch.testing.assert_close(result, expected, rtol=PARITY, atol=PARITY)
 
 
 @pytest.mark.parametrize("name", RAW)
