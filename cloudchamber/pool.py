@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
-from threading import Lock
+from threading import Lock, current_thread, main_thread
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -73,6 +73,26 @@ def _threads(number: int) -> Iterator[None]:
     finally:
         for name, given in before.items():
             os.environ.pop(name) if given is None else os.environ.update({name: given})
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits for the end of this; processes that start meanwhile never see it, as they inherit the mask.
+
+    The mask alone would not do: the signal would reach another thread, and Python raise it in this one.
+    """
+    late: list[int] = []
+    main = current_thread() is main_thread()
+    handler = signal.signal(signal.SIGINT, lambda number, frame: late.append(number)) if main else None
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if main:
+            signal.signal(signal.SIGINT, handler)
+    if late:
+        raise KeyboardInterrupt
 
 
 class _Pool:
@@ -156,13 +176,9 @@ class _Worker:
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, start), daemon=True)
         resource_tracker.ensure_running()  # not later: it unblocks signals
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited: Ctrl-C is for this process alone
-        try:
-            with _threads(threads):
-                self.process.start()
-        finally:
+        with _uninterrupted(), _threads(threads):
+            self.process.start()
             theirs.close()
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def end(self) -> str:
         """Release what the process held; how it ended."""
