@@ -32,14 +32,14 @@ from cloudchamber.tasks.tracks import track_pairs, without_outliers
 _FINDERS = ("edges", "quality")
 SUBMISSION, TRACKS = "submission.csv", "tracks.parquet"
 _PARAMETERS = ("charge", "pt", "eta", "phi", "d0", "z0", "hits")
-_ERRORS = ("sigma_pt", "sigma_eta", "sigma_phi", "sigma_d0", "sigma_z0", "chi2", "ndf")
+_EXTRA = ("sigma_pt", "sigma_eta", "sigma_phi", "sigma_d0", "sigma_z0", "chi2", "ndf", "quality")
 _INPUTS = dict.fromkeys(("id", "volume", "layer"), torch.int64) | dict.fromkeys("xyz", torch.float32)
 _TRUTH = ("object", "tx", "ty", "tz", "tpx", "tpy", "tpz", "weight")
 #: So many events share a row group of ``tracks.parquet``: the writer keeps 3 kB of each group until the end.
 _GROUP = 50
 _SCHEMA = pa.schema(
     [("event_id", pa.int64()), ("track_id", pa.int64())]
-    + [(name, pa.int64() if name == "hits" else pa.float32()) for name in (*_PARAMETERS, *_ERRORS)]
+    + [(name, pa.int64() if name == "hits" else pa.float32()) for name in (*_PARAMETERS, *_EXTRA)]
 )
 
 
@@ -113,7 +113,8 @@ def reconstruct(
 
     ``submission.csv``: ``event_id, hit_id, track_id`` of every hit, in the format of the TrackML challenge, 0 for no
     track. ``tracks.parquet``: a row per track, ``event_id, track_id``, charge, pt (GeV), eta, phi (rad), d0, z0 (mm),
-    hits, the errors ``sigma_pt`` to ``sigma_z0``, chi2 and ndf of the fit. A malformed event is named in the outcome,
+    hits, the errors ``sigma_pt`` to ``sigma_z0``, chi2 and ndf of the fit, and the ``quality`` that
+    the model gives the track (NaN if none). A malformed event is named in the outcome,
     as is one that kills its processes; the others are written all the same. ``progress`` is called with the name of
     each event when it is written, in the order of the source.
 
@@ -229,7 +230,8 @@ def _column(event: Event, name: str) -> Any:
 def _track_table(event_id: int, predicted: Event) -> pa.Table:
     tracks = predicted.rows("object")
     columns = {"event_id": np.full(tracks, event_id), "track_id": np.arange(1, tracks + 1)}
-    columns |= {name: predicted.object[name].numpy() for name in (*_PARAMETERS, *_ERRORS)}
+    unknown = torch.full((tracks,), torch.nan)
+    columns |= {name: predicted.object.get(name, unknown).numpy() for name in (*_PARAMETERS, *_EXTRA)}
     return pa.table({name: columns[name] for name in _SCHEMA.names}, schema=_SCHEMA)
 
 
@@ -279,7 +281,7 @@ def _read_tracks(path: Path) -> dict[Any, pd.DataFrame]:
     except (ValueError, OSError) as error:
         raise UserError(f"{path}: {one_line(error)}") from None
     for name in _SCHEMA.names:
-        if name not in tracks and name not in _ERRORS:
+        if name not in tracks and name not in _EXTRA:
             raise UserError(f"{path}: expected a column {name}, found {', '.join(map(str, tracks.columns))}")
     number = tracks.groupby("event_id").cumcount() + 1
     _require(path, tracks, "track_id", tracks["track_id"] == number, "1, 2, ... in every event")
@@ -294,7 +296,7 @@ def _event(number: int, hits: pd.DataFrame, tracks: pd.DataFrame | None) -> Even
         objects: dict[str, torch.Tensor] = {"hits": torch.from_numpy(np.bincount(row[row >= 0]))}
     else:
         row = track - 1
-        names = [name for name in (*_PARAMETERS, *_ERRORS) if name in tracks]
+        names = [name for name in (*_PARAMETERS, *_EXTRA) if name in tracks]
         objects = {name: torch.from_numpy(tracks[name].to_numpy().copy()) for name in names}
     point = {"id": torch.from_numpy(hits["hit_id"].to_numpy().copy()), "object": torch.from_numpy(row.copy())}
     return Event(point=point, object=objects, scene={"id": torch.tensor([number])})
