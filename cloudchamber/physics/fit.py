@@ -43,10 +43,9 @@ class HelixFit:
         ``sigma_pt`` to ``sigma_z0`` are the standard deviations. Charge is 0 without a fit.
         """
         d0, z0, phi, cot, ratio = self.parameters.T
-        sigma_d0, sigma_z0, sigma_phi, sigma_cot, sigma_ratio = np.sqrt(
-            np.diagonal(self.covariance, axis1=1, axis2=2)
-        ).T
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore"):  # a fit that failed may have a negative variance
+            variance = np.diagonal(self.covariance, axis1=1, axis2=2)
+            sigma_d0, sigma_z0, sigma_phi, sigma_cot, sigma_ratio = np.sqrt(variance).T
             pt = 1 / np.abs(ratio)
         columns = {"charge": np.where(np.isnan(ratio), 0.0, np.where(ratio < 0, -1.0, 1.0)), "pt": pt}
         columns |= {"eta": np.arcsinh(cot), "phi": wrap(phi), "d0": d0, "z0": z0}
