@@ -70,7 +70,8 @@ def test_every_hit_is_written_once_and_every_track_described(written: Path, toys
     submission, tracks = pd.read_csv(written / SUBMISSION), pd.read_parquet(written / TRACKS)
     assert submission.columns.tolist() == ["event_id", "hit_id", "track_id"]
     assert (submission.dtypes == np.int64).all()
-    assert tracks.columns.tolist() == ["event_id", "track_id", *PARAMETERS, "quality"]
+    errors = [f"sigma_{name}" for name in ("pt", "eta", "phi", "d0", "z0")]
+    assert tracks.columns.tolist() == ["event_id", "track_id", *PARAMETERS, *errors, "chi2", "ndf", "quality"]
     assert tracks.quality.isna().all()  # a model that does not judge its tracks
     for number, event in enumerate(toys):
         rows, own = submission[submission.event_id == number], tracks[tracks.event_id == number]
