@@ -25,6 +25,7 @@ FUNCTIONS: dict[str, str | None] = {
     "cloudchamber.tasks.edges:link": "track building",
     "cloudchamber.tasks.edges:attach": "track building",
     "cloudchamber.tasks.edges:fitted_tracks": "fit",
+    "cloudchamber.reconstruct:without_outliers": "fit",
     "cloudchamber.tasks.edges:evidence": "judgement",
     "cloudchamber.tasks.quality:Quality.decode": "judgement",
 }
