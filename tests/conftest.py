@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -112,10 +115,26 @@ def finder(tmp_path_factory: pytest.TempPathFactory, toys: list[Event]) -> Calla
     return write
 
 
+#: A Dask cluster that lives until its standard input ends.
+CLUSTER = """
+import sys
+from distributed import LocalCluster
+with LocalCluster(n_workers=2, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address=":0") as found:
+    print(found.scheduler_address, flush=True)
+    sys.stdin.read()
+"""
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[str]:
-    """The scheduler's address of a Dask cluster of two workers: threads of this process, reached by sockets."""
-    distributed = pytest.importorskip("distributed", reason="needs cloudchamber[dask]")
-    options: dict[str, Any] = {"n_workers": 2, "threads_per_worker": 1, "processes": False, "protocol": "tcp"}
-    with distributed.LocalCluster(**options, dashboard_address=":0") as found:
-        yield found.scheduler_address
+    """The scheduler's address of a Dask cluster of two workers, in a process of its own.
+
+    In this one its threads would draw from ``random`` during tests by Hypothesis, which cannot repeat them then.
+    """
+    pytest.importorskip("distributed", reason="needs cloudchamber[dask]")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}  # the workers import the tests
+    command, pipe = [sys.executable, "-c", CLUSTER], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.communicate(timeout=60)

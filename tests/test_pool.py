@@ -62,8 +62,8 @@ def out_of_memory(marks: Path) -> str:
     raise MemoryError
 
 
-def defect(error: Exception) -> None:
-    raise error
+def defect(kind: type[Exception], *arguments: Any) -> None:
+    raise kind(*arguments)
 
 
 def dies() -> Any:
@@ -137,23 +137,25 @@ def test_a_signal_from_outside() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "raised", "message"),
+    ("kind", "arguments", "raised", "message"),
     [
-        (UserError("file: row 1"), UserError, "file: row 1"),
-        (EOFError("of a file"), EOFError, "of a file"),
-        (Unportable(1, 2), RuntimeError, "two things"),
+        (UserError, ("file: row 1",), UserError, "file: row 1"),
+        (EOFError, ("of a file",), EOFError, "of a file"),
+        (Unportable, (1, 2), RuntimeError, "two things"),
     ],
 )
-def test_exceptions_are_raised_here(error: Exception, raised: type[Exception], message: str) -> None:
+def test_exceptions_are_raised_here(
+    kind: type[Exception], arguments: tuple[Any, ...], raised: type[Exception], message: str
+) -> None:
     with pytest.raises(raised, match=message) as caught:
-        list(in_processes(call, [tuple, partial(defect, error), tuple], 2))
+        list(in_processes(call, [tuple, partial(defect, kind, *arguments), tuple], 2))
     assert "in defect" in "".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
     assert not processes()
 
 
 def test_what_cannot_start(run: Run) -> None:
     with pytest.raises(UserError, match="no such model"):
-        run(partial(defect, UserError("no such model")), [tuple] * 3)
+        run(partial(defect, UserError, "no such model"), [tuple] * 3)
 
 
 def test_what_dies_before_it_starts() -> None:
