@@ -130,7 +130,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("events", type=Path)
     parser.add_argument("-o", dest="path", type=Path, required=True, help="Markdown file to write")
-    parser.add_argument("--model", type=Path, default=shipped_model(), help="checkpoint of another model")
+    parser.add_argument("--model", type=Path, default=shipped_model("graph"), help="checkpoint of another model")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--limit", type=int, default=2, help="events at most")
     parser.add_argument("--repeats", type=int, default=3)

@@ -17,6 +17,7 @@ from cloudchamber.reconstruct import Reconstructor
 
 #: Function, where it is looked up -> stage; None for the method of a task, whose settings name the stage.
 FUNCTIONS: dict[str, str | None] = {
+    "cloudchamber.tasks.follow:Follow.find": "following",
     "cloudchamber.data.graph:Windows.forward": "candidate edges",
     "cloudchamber.tasks.edges:edge_columns": "triplets",
     "cloudchamber.tasks.edges:Edges.forward": None,

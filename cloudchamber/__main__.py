@@ -35,7 +35,7 @@ class Engine(StrEnum):
 
 Events = Annotated[Path, typer.Argument(help="Directory of TrackML tables or Parquet files, or one file.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Directory to write to.")]
-Model = Annotated[Path | None, typer.Option("--model", help="Checkpoint; by default the one that ships.")]
+Model = Annotated[Path | None, typer.Option("--model", help="Checkpoint, or one that ships: follow (default), graph.")]
 Settings = Annotated[list[str] | None, typer.Argument(help="Settings such as train.rate=3e-4, over those of the file.")]
 
 
@@ -110,10 +110,11 @@ def reconstruct(
 ) -> None:
     """Find the tracks of events."""
     from cloudchamber.data import open_events
-    from cloudchamber.reconstruct import reconstruct
+    from cloudchamber.reconstruct import SHIPPED, reconstruct
 
     if dask:  # its workers run in other directories
-        events, model = events.resolve(), model and model.resolve()
+        events = events.resolve()
+        model = model.resolve() if model and str(model) not in SHIPPED else model
     source = open_events(events)
     outcome = reconstruct(source, output, model, lambda name: _say(f"{name}: done"), workers, dask, engine.value)
     _say(f"{outcome.tracks} tracks in {outcome.events} of {len(source)} events -> {output}")
@@ -124,13 +125,15 @@ def reconstruct(
 @app.command()
 def export(
     output: Output,
-    model: Annotated[Path | None, typer.Argument(help="Checkpoint; by default the one that ships.")] = None,
+    model: Annotated[
+        Path | None, typer.Argument(help="Checkpoint, or one that ships: follow (default), graph.")
+    ] = None,
 ) -> None:
     """Write the networks of a checkpoint as ONNX, with a manifest of their inputs and outputs."""
     from cloudchamber.export import export
-    from cloudchamber.reconstruct import shipped_model
+    from cloudchamber.reconstruct import model_path
 
-    _say(f"-> {export(model or shipped_model(), output)}")
+    _say(f"-> {export(model_path(model), output)}")
 
 
 @app.command()

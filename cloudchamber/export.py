@@ -70,6 +70,10 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "least_logit": ("|least logit| of those edges", ""),
         "rivals": ("likely edges that leave the track", ""),
         "rival_logit": ("|largest logit| of the edges that leave the track", ""),
+        "worst": ("largest chi2 of one hit", ""),
+        "score": ("|log likelihood ratio| of the path that was followed", ""),
+        "missed": ("layers that it crossed without a hit", ""),
+        "pass": ("number of the pass that found it, from 0", ""),
     },
 }
 #: Input -> level, meaning.

@@ -43,20 +43,30 @@ _SCHEMA = pa.schema(
 )
 
 
-def shipped_model() -> Path:
-    """The checkpoint of the track finder that comes with the package."""
-    return Path(str(files("cloudchamber") / "models" / "tracks.safetensors"))
+#: Track finders that come with the package: one that follows tracks (the default), and a graph network.
+SHIPPED = ("follow", "graph")
+
+
+def shipped_model(name: str = SHIPPED[0]) -> Path:
+    """The checkpoint of a track finder that comes with the package."""
+    return Path(str(files("cloudchamber") / "models" / f"{name}.safetensors"))
+
+
+def model_path(model: str | Path | None) -> Path:
+    """The checkpoint that is meant: the first that ships for None, one that ships by its name, or a file."""
+    return shipped_model(str(model or SHIPPED[0])) if model is None or str(model) in SHIPPED else Path(model)
 
 
 class Reconstructor:
     """Finds the tracks of one event after the other with a trained task; truth in an event is not looked at.
 
-    ``model``: a checkpoint, or None for the one that ships. ``engine`` runs the networks, ``torch`` or ``onnx``. Raises
-    ``UserError`` for a file that is no checkpoint, or one of a task that makes no tracks.
+    ``model``: a checkpoint, the name of one in ``SHIPPED``, or None for the first of them. ``engine``: what runs the
+    networks, ``torch`` or ``onnx``. Raises ``UserError`` for a file that is no checkpoint, or one of a task that makes
+    no tracks.
     """
 
     def __init__(self, model: str | Path | None = None, engine: str = "torch") -> None:
-        path = model or shipped_model()
+        path = model_path(model)
         self.task: Task
         self.task, self.run = checkpoint.load(path)
         if self.run.task.kind not in _FINDERS:
@@ -123,7 +133,7 @@ def reconstruct(
     ``engine``: see ``Reconstructor``.
     """
     if engine == "onnx":  # here, once for all processes
-        cached(model or shipped_model())
+        cached(model_path(model))
     start, outcome, seen = partial(_start, model, engine), Outcome(), dict[int, str]()
     items = [(index, name, load) for index, (name, load) in enumerate(source.entries)]
     results = on_dask(start, items, dask) if dask else in_processes(start, items, workers)

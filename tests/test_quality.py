@@ -13,8 +13,8 @@ from cloudchamber import checkpoint
 from cloudchamber.config import parse
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event, batch, unbatch
-from cloudchamber.tasks.quality import TRACK_INPUTS, Quality
-from cloudchamber.tasks.tracks import EVIDENCE, evidence
+from cloudchamber.tasks.quality import Quality
+from cloudchamber.tasks.tracks import EVIDENCE, JOINED, evidence
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_inputs_are_finite_whatever_the_fit_gave(quality: Quality, toys: list[Ev
     event = quality.prepare(toys[0])
     bad = event.with_columns("object", chi2=torch.full_like(event.object["chi2"], torch.nan))
     assert torch.isfinite(quality.arrays(bad)["object"]).all()
-    assert quality.arrays(bad)["object"].shape == (event.rows("object"), len(TRACK_INPUTS))
+    assert quality.arrays(bad)["object"].shape == (event.rows("object"), len(JOINED))
     empty = quality.decode(quality.prepare(Event(point={k: v[:1] for k, v in toys[0].point.items()})))
     assert empty.rows("object") == 0
 

@@ -23,7 +23,15 @@ import torch
 from cloudchamber.data import EventSource, open_events, store
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event
-from cloudchamber.reconstruct import SUBMISSION, TRACKS, Reconstructor, read_predictions, reconstruct, shipped_model
+from cloudchamber.reconstruct import (
+    SHIPPED,
+    SUBMISSION,
+    TRACKS,
+    Reconstructor,
+    read_predictions,
+    reconstruct,
+    shipped_model,
+)
 
 PARAMETERS = ["charge", "pt", "eta", "phi", "d0", "z0", "hits"]
 
@@ -295,12 +303,12 @@ def test_tracks_that_do_not_fit_the_submission(written: Path, tmp_path: Path) ->
         read_predictions(tmp_path)
 
 
-@pytest.mark.skipif(not shipped_model().is_file(), reason="no model ships")
-def test_the_model_that_ships(toys: list[Event]) -> None:
-    finder = Reconstructor()
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_models_that_ship(name: str, toys: list[Event]) -> None:
+    finder = Reconstructor(name)
     assert not finder.task.training
     assert finder(toys[0]).rows("point") == toys[0].rows("point")
-    content = shipped_model().read_bytes()
+    content = shipped_model(name).read_bytes()
     assert len(content) <= 2_000_000
     for text in (b"/home/", b"/work", b"/tmp", b"/root", b"/Users/", str(Path.home()).encode()):
         assert text not in content[: 1 << 20], text

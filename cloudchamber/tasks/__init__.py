@@ -5,6 +5,7 @@ from torch import nn
 from cloudchamber.data.graph import Windows, WindowsConfig
 from cloudchamber.tasks.edges import Edges, EdgesConfig
 from cloudchamber.tasks.embed import Embed, EmbedConfig
+from cloudchamber.tasks.follow import Follow, FollowConfig
 from cloudchamber.tasks.graph import Proposal, ProposalConfig
 from cloudchamber.tasks.quality import Quality, QualityConfig
 from cloudchamber.tasks.task import Task
@@ -16,10 +17,11 @@ TASKS: dict[str, tuple[type, type[Task]]] = {
     "quality": (QualityConfig, Quality),
 }
 
-#: kind -> (settings, source of candidate edges)
+#: kind -> (settings, source of candidate edges, or of tracks)
 GRAPHS: dict[str, tuple[type, type[nn.Module]]] = {
     "windows": (WindowsConfig, Windows),
     "task": (ProposalConfig, Proposal),
+    "follow": (FollowConfig, Follow),
 }
 
 __all__ = ["GRAPHS", "TASKS", "Proposal", "ProposalConfig", "Task"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -20,7 +20,7 @@ from cloudchamber.metrics import Fraction
 from cloudchamber.nn import EdgeNetwork, MessageConfig
 from cloudchamber.tasks.graph import graph_stages
 from cloudchamber.tasks.task import Task
-from cloudchamber.tasks.tracks import evidence, fitted_tracks
+from cloudchamber.tasks.tracks import JOINED, evidence, fitted_tracks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,8 @@ class Edges(Task):
 
     model = "message"
     output = "edge.logit"
-    columns: ClassVar = {"point": HIT_INPUTS, "edge": PAIR_INPUTS}
+    columns: Mapping[str, Sequence[str]] = {"point": HIT_INPUTS, "edge": PAIR_INPUTS}
+    evidence: ClassVar = JOINED
 
     def __init__(self, config: EdgesConfig, graph: nn.Module, model: MessageConfig) -> None:
         super().__init__()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +51,7 @@ class Embed(Task):
 
     model = "mlp"
     output = "point.space"
-    columns: ClassVar = {"point": INPUTS}
+    columns: Mapping[str, Sequence[str]] = {"point": INPUTS}
 
     def __init__(self, config: EmbedConfig, graph: nn.Module | None, model: MLPConfig) -> None:
         super().__init__()

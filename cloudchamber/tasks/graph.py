@@ -38,6 +38,15 @@ class Proposal(nn.Module):
             device = next(self.task.parameters()).device
             return self.task.propose(self.task.prepare(event).to(device)).to("cpu")
 
+    @property
+    def evidence(self) -> Sequence[str]:
+        """What is known of the tracks that the task makes; nothing if it makes none."""
+        return getattr(self.task, "evidence", ())
+
+    def find(self, event: Event) -> Event:
+        """The tracks that the task makes."""
+        return self.task.decode(self.task.prepare(event))
+
     def stages(self, event: Event) -> dict[str, Event]:
         """The edges after each stage of the task."""
         return self.task.stages(event)

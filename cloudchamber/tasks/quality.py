@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,66 +17,76 @@ from cloudchamber.metrics import Fraction, Match, matched
 from cloudchamber.nn import MLP, MLPConfig
 from cloudchamber.tasks.graph import Proposal
 from cloudchamber.tasks.task import Task
-from cloudchamber.tasks.tracks import EVIDENCE, track_pairs
+from cloudchamber.tasks.tracks import track_pairs
 
-TRACK_INPUTS = ("chi2", "ndf", "hits", "pt", "eta", "d0", "z0", *EVIDENCE)
 UNFITTED = 1e4  # stands for what is not a number
 
 
 @dataclass(frozen=True, kw_only=True)
 class QualityConfig:
-    """Settings of ``Quality``: the name in reports of the tracks before it, the probability from which one is kept."""
+    """Settings of ``Quality``.
+
+    ``stage``: the name in reports of the tracks before it. ``threshold``: probability from which one is kept.
+    ``compress``: the network is given log(1 + |x|) of its inputs, which tames those with long tails.
+    """
 
     kind: Literal["quality"] = "quality"
     stage: str = "found tracks"
     threshold: float = 0.8
+    compress: bool = False
 
 
 class Quality(Task):
-    """Judges the tracks of a trained task by their fit and by the edges along and across them, and drops the doubtful.
+    """Judges the tracks of a finder by what it knows of them, and drops the doubtful.
+
+    The finder is a graph with ``find``, which gives tracks, and ``evidence``, the columns that they are judged by: one
+    of kind ``follow``, or a trained task of kind ``edges``.
 
     The target is the double majority: more than half of the hits of the track are those of a particle, and more than
-    half of its hits are in the track. ``prepare`` gives the prediction of that task, with ``object.right`` where truth
+    half of its hits are in the track. ``prepare`` gives the prediction of the finder, with ``object.right`` where truth
     is there.
     """
 
     model = "mlp"
     output = "object.logit"
-    columns: ClassVar = {"object": TRACK_INPUTS}
 
     def __init__(self, config: QualityConfig, graph: nn.Module, model: MLPConfig) -> None:
         super().__init__()
-        if not isinstance(graph, Proposal) or "graph" not in dict(graph.task.named_children()):
-            raise UserError(
-                "graph: a task of kind 'quality' needs kind 'task' with the weights of a task of kind 'edges'"
-            )
+        inputs = getattr(graph, "evidence", ())
+        if not inputs:
+            known = "kind 'follow', or 'task' with the weights of a task of kind 'edges'"
+            raise UserError(f"graph: a task of kind 'quality' judges tracks: expected {known}")
         self.config = config
-        self.graph = graph
-        self.scale = Scale(len(TRACK_INPUTS))
-        self.network = MLP(len(TRACK_INPUTS), 1, model)
+        self.graph: Any = graph
+        self.columns = {"object": tuple(inputs)}
+        self.scale = Scale(len(inputs))
+        self.network = MLP(len(inputs), 1, model)
 
     def fit(self, events: Sequence[Event]) -> None:
-        """Learn the scale of the inputs."""
-        self.scale.fit(torch.cat([self.arrays(self.prepare(event))["object"] for event in events[:4]]))
+        """Learn what the finder does, and the scale of the inputs."""
+        self.graph.fit(events)
+        rows = torch.cat([self.arrays(self.prepare(event))["object"] for event in events[:4]])
+        self.scale.fit(torch.log1p(rows) if self.config.compress else rows)
 
     def prepare(self, event: Event) -> Event:
         """The tracks, with their evidence and their target."""
         if len(event) != 1:
             return batch([self.prepare(part) for part in unbatch(event)])
         with torch.no_grad():
-            found = self.graph.task.decode(self.graph.task.prepare(event))
+            found: Event = self.graph.find(event)
         if "object" not in event.point:
             return found
         return found.with_columns("object", right=torch.from_numpy(matched(Match.of(found, event), "double")))
 
     def arrays(self, event: Event) -> dict[str, Tensor]:
         """What is known of the tracks."""
-        rows = torch.stack([event.object[name].float().abs() for name in TRACK_INPUTS], dim=1)
+        rows = torch.stack([event.object[name].float().abs() for name in self.columns["object"]], dim=1)
         return {"object": torch.nan_to_num(rows, nan=UNFITTED, posinf=UNFITTED).clamp(max=UNFITTED)}
 
     def judge(self, *arrays: Tensor) -> Tensor:
         """Logits of the tracks."""
-        logits: Tensor = self.network(self.scale(arrays[0])).squeeze(1)
+        rows = torch.log1p(arrays[0]) if self.config.compress else arrays[0]
+        logits: Tensor = self.network(self.scale(rows)).squeeze(1)
         return logits
 
     def forward(self, event: Event) -> Tensor:
@@ -109,5 +119,6 @@ class Quality(Task):
         return {"efficiency": Fraction.of(kept[right].numpy()), "purity": Fraction.of(right[kept].numpy())}
 
     def stages(self, event: Event) -> dict[str, Event]:
-        """The edges after each stage of the task that finds the tracks, and those along all tracks that it finds."""
-        return {**self.graph.stages(event), self.config.stage: track_pairs(event, self.prepare(event))}
+        """The edges after each stage of a task that finds the tracks, and those along all tracks that are found."""
+        before = self.graph.stages(event) if isinstance(self.graph, Proposal) else {}
+        return {**before, self.config.stage: track_pairs(event, self.prepare(event))}

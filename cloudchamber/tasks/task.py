@@ -32,7 +32,7 @@ class Task(nn.Module, ABC):
     output: ClassVar[str]
 
     #: Columns of the inputs of ``judge`` that have several.
-    columns: ClassVar[Mapping[str, Sequence[str]]]
+    columns: Mapping[str, Sequence[str]]
 
     @abstractmethod
     def fit(self, events: Sequence[Event]) -> None:

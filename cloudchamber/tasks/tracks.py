@@ -23,6 +23,9 @@ OUTLIER = 20.0
 #: leave it, and the largest logit of those that leave it.
 EVIDENCE = ("joined", "mean_logit", "least_logit", "rivals", "rival_logit")
 
+#: What is known of a track that was made of edges.
+JOINED = ("chi2", "ndf", "hits", "pt", "eta", "d0", "z0", *EVIDENCE)
+
 
 def evidence(track: Array, sender: Array, receiver: Array, logit: Array) -> dict[str, Tensor]:
     """Columns ``EVIDENCE`` of every track, float32 ``(tracks,)``; ``track`` (points,), the rest ``(edges,)``.
@@ -74,11 +77,12 @@ def fitted_tracks(event: Event, track: Tensor, extra: Mapping[str, Tensor] | Non
 
 
 def without_outliers(event: Event, found: Event) -> Event:
-    """The prediction ``found``, its tracks fitted anew without hits whose chi2 is above ``OUTLIER``: see ``helix_fit``.
+    """The prediction ``found``, its tracks fitted without hits whose chi2 is above ``OUTLIER``: see ``helix_fit``.
 
-    The hits stay on their tracks.
+    The hits stay on their tracks. Tracks that are fitted already, and have no such hit, keep their fit.
     """
-    doubtful = torch.nonzero(found.object["worst"] > OUTLIER)[:, 0]
+    fitted = found.object["worst"] <= OUTLIER if "sigma_pt" in found.object else torch.zeros(found.rows("object")) > 0
+    doubtful = torch.nonzero(~fitted)[:, 0]
     place = torch.full((found.rows("object") + 1,), -1)
     place[doubtful] = torch.arange(len(doubtful))
     track = place[found.point["object"]]
@@ -86,7 +90,8 @@ def without_outliers(event: Event, found: Event) -> Event:
     point = {name: column[hits] for name, column in event.point.items()}
     x, y, z = (point[name].numpy() for name in "xyz")
     fit = fit_helices(x, y, z, track[hits].numpy(), len(doubtful), outlier=OUTLIER, **hit_errors(point))
-    columns = {name: found.object[name].clone() for name in fit}
+    nothing = torch.full((found.rows("object"),), torch.nan)
+    columns = {name: found.object.get(name, nothing).clone() for name in fit}
     for name, column in fit.items():
         columns[name][doubtful] = torch.from_numpy(column)
     return found.with_columns("object", **columns)

@@ -38,8 +38,11 @@ def main() -> None:
         difference = np.abs(1 / (1 + np.exp(-found)) - 1 / (1 + np.exp(-expected))).max(initial=0)
         print(f"{len(expected)} edges: probabilities differ by at most {difference:.1e}")
         sys.exit(not (len(found) == len(expected) and difference <= 1e-5))
-    entries = json.loads(export(shipped_model(), directory).read_text())["stages"]
-    found = [(task, entry) for (task, _), entry in zip(stages(*checkpoint.load(shipped_model())), entries, strict=True)]
+    entries = json.loads(export(shipped_model("graph"), directory).read_text())["stages"]
+    found = [
+        (task, entry)
+        for (task, _), entry in zip(stages(*checkpoint.load(shipped_model("graph"))), entries, strict=True)
+    ]
     task, entry = [pair for pair in found if pair[0].output == "edge.logit"][-1]
     shutil.copy(directory / entry["file"], directory / "network.onnx")
     (event,) = open_events(Path(str(files("cloudchamber") / "data" / "example.parquet")))

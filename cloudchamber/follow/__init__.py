@@ -1,0 +1,15 @@
+"""Track following: how tracks are found hit by hit, layer by layer, in compiled code; linear in hits and seeds.
+
+A pair of hits in two layers and the beam line give a helix; each hit of a third layer near it makes a seed; a
+Kalman filter takes it on from layer to layer, to the likeliest hit at each, then back to the first and further inwards.
+
+A function in one file calls those of others: numba does not see when they change. Remove ``__pycache__`` then.
+"""
+
+from cloudchamber.follow.cloud import HIT, LAYER, NEXT, cells, measure_density, memory
+from cloudchamber.follow.seed import PATHS, TRACKS, Pass, follow_pairs, take_best
+
+__all__ = [
+    "HIT", "LAYER", "NEXT", "PATHS", "TRACKS", "Pass",
+    "cells", "follow_pairs", "measure_density", "memory", "take_best",
+]  # fmt: skip

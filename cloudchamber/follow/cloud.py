@@ -1,0 +1,140 @@
+"""The hits of an event in cells, layer by layer, and the search in them. Compiled; linear in hits."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from cloudchamber.follow.state import COS, SIN, SLOPE, TT, ZZ, X, Y, Z, residual
+
+Array = NDArray[Any]
+
+BINS, SECTORS = 32, 256  # cells of a layer: along z or r, and in phi
+NEXT = 12  # layers that may come next, at most
+
+
+#: Layers of a detector: cylinders at a radius or discs at a z, mm. ``at`` and ``spread``: middle and half the range of
+#: that coordinate; ``low`` and ``high``: range of the other one; ``thickness`` in radiation lengths; ``error_t``,
+#: ``error_w``: largest measurement errors in phi and along the other one; ``density``: free hits per mm^2 in its bins.
+#: ``onward``, ``seed``, ``inward``: the layers that may come next, likeliest first, then -1; ``seed`` are
+#: those of ``onward`` that a third hit is looked for in.
+LAYER = np.dtype(
+    [("disc", bool)]
+    + [(name, np.float64) for name in ("at", "spread", "low", "high", "thickness", "error_t", "error_w")]
+    + [("density", np.float64, BINS)]
+    + [(name, np.int64, NEXT) for name in ("onward", "seed", "inward")],
+    align=True,
+)
+
+#: Hits, mm and rad, sorted by cell; ``layer`` is a row of the layers, ``track`` -1 for a free hit.
+HIT = np.dtype(
+    [(name, np.float64) for name in ("x", "y", "z", "error_t", "error_r", "error_z", "radius", "phi")]
+    + [(name, np.int32) for name in ("layer", "module", "track")],
+    align=True,
+)
+
+# Rows of the memory that the kernels share: hits that were found, layers ahead, third hits of a pair, hits of a path;
+# chi2 of the hits that were found, and the way to the layers ahead: arc length, sine and cosine of the turn.
+FOUND, AHEAD, THIRDS, PATH = range(4)
+CHI2, ARC, SINE, COSINE = range(4)
+
+
+def memory() -> tuple[Array, Array]:
+    """New memory, of whole and of real numbers."""
+    return np.zeros((4, 64), np.int64), np.zeros((4, 64))
+
+
+def cells(layers: Array, layer: Array, radius: Array, phi: Array, z: Array) -> tuple[Array, Array]:
+    """The order of hits by cell, (layer, bin, sector) row after row, and the first place of each cell."""
+    low, high = layers["low"][layer], layers["high"][layer]
+    bin_ = ((np.where(layers["disc"][layer], radius, z) - low) * (BINS / (high - low))).astype(np.int64)
+    sector_ = ((phi + math.pi) * (SECTORS / (2 * math.pi))).astype(np.int64)
+    cell = (layer * BINS + np.clip(bin_, 0, BINS - 1)) * SECTORS + np.clip(sector_, 0, SECTORS - 1)
+    order = np.argsort(cell, kind="stable")
+    return order, np.searchsorted(cell[order], np.arange(len(layers) * BINS * SECTORS + 1))
+
+
+def measure_density(layers: Array, hits: Array, start: Array) -> None:
+    """Fill ``density`` of the layers, one hit added everywhere."""
+    free = np.concatenate([[0], np.cumsum(hits["track"] < 0)])[start[::SECTORS]]
+    low, width = layers["low"][:, None], ((layers["high"] - layers["low"]) / BINS)[:, None]
+    radius = np.where(layers["disc"][:, None], low + width * (np.arange(BINS) + 0.5), layers["at"][:, None])
+    layers["density"] = (np.diff(free).reshape(-1, BINS) + 1) / (2 * math.pi * radius * width)
+
+
+@njit(cache=True, error_model="numpy")
+def bin_of(layer: Any, w: float) -> int:
+    """The bin of a layer at its other coordinate."""
+    bin_ = int((w - layer.low) * (BINS / (layer.high - layer.low)))
+    return min(max(bin_, 0), BINS - 1)
+
+
+@njit(cache=True, error_model="numpy")
+def span(start: Array, row: int, first: int, last: int, part: int) -> tuple[int, int]:
+    """Places of the hits in the sectors first to last of a row of cells, which may reach around: part 0 or 1."""
+    if part == 0:
+        first, last = max(first, 0), min(last, SECTORS - 1)
+    elif first < 0:
+        first, last = first + SECTORS, SECTORS - 1
+    elif last >= SECTORS:
+        first, last = 0, last - SECTORS
+    else:
+        return 0, 0
+    return start[row * SECTORS + first], start[row * SECTORS + last + 1]
+
+
+@njit(cache=True, error_model="numpy")
+def sector(phi: float) -> int:
+    """The sector of an angle, not brought into range."""
+    return math.floor((phi + math.pi) * (SECTORS / (2 * math.pi)))
+
+
+@njit(cache=True, error_model="numpy")
+def near(
+    a: Array, number: int, layers: Array, hits: Array, start: Array, cut: float, depth: float, most: int,
+    whole: Array, real: Array,
+) -> int:  # fmt: skip
+    """Free hits of a layer with a chi2 below ``cut``, best first, at most ``most``: fills rows FOUND and CHI2.
+
+    The state is at the middle of the layer (``depth`` 1), or at a hit of it (2: hits may be farther along the track).
+    """
+    layer = layers[number]
+    r = math.sqrt(a[X] * a[X] + a[Y] * a[Y])
+    cosine = max(abs(a[X] * a[COS] + a[Y] * a[SIN]) / r, 0.15)
+    tangent = math.sqrt(max(1 - cosine * cosine, 0.0)) / cosine
+    sigmas = math.sqrt(cut)
+    across = sigmas * math.sqrt(a[TT])
+    deep, error = depth * layer.spread, sigmas * layer.error_w
+    if layer.disc:
+        w, slope = r, max(abs(a[SLOPE]), 0.1)
+        deep = (sigmas * math.sqrt(a[ZZ]) + deep) / slope
+        half = deep + across * tangent * cosine + error
+    else:
+        w = a[Z]
+        half = sigmas * math.sqrt(a[ZZ]) + abs(a[SLOPE]) * (deep / cosine + across * tangent) + error
+    dphi = (across / cosine + tangent * deep + sigmas * layer.error_t + 0.05) / r
+    if not (w + half >= layer.low and w - half <= layer.high and dphi <= 1.5):  # nan, too
+        return 0
+    phi = math.atan2(a[Y], a[X])
+    first, last, n = sector(phi - dphi), sector(phi + dphi), 0
+    for bin_ in range(bin_of(layer, w - half), bin_of(layer, w + half) + 1):
+        for part in range(2):
+            begin, end = span(start, number * BINS + bin_, first, last, part)
+            for h in range(begin, end):
+                if hits[h].track >= 0:
+                    continue
+                _, t, dz, vt, vz, c = residual(a, hits[h])
+                new = t * t / (a[TT] + vt) + dz * dz / (a[ZZ] + vz)
+                if not (new < cut and c > 0.1) or (n == most and real[CHI2, n - 1] <= new):
+                    continue
+                i = n - 1 if n == most else n
+                n = i + 1
+                while i > 0 and real[CHI2, i - 1] > new:
+                    real[CHI2, i], whole[FOUND, i] = real[CHI2, i - 1], whole[FOUND, i - 1]
+                    i -= 1
+                real[CHI2, i], whole[FOUND, i] = new, h
+    return n

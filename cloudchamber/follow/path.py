@@ -1,0 +1,164 @@
+"""A track taken on from layer to layer, and back. Compiled.
+
+A path is worth the log of a likelihood ratio: at each hit the density of the prediction over that of the free hits of
+the layer, at each layer crossed without a hit ``MISSING``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from numba import njit
+from numpy.typing import NDArray
+
+from cloudchamber.follow.cloud import AHEAD, ARC, COSINE, FOUND, NEXT, PATH, SINE, bin_of, near
+from cloudchamber.follow.state import (
+    BEND,
+    COS,
+    PK,
+    SIN,
+    SLOPE,
+    TP,
+    TT,
+    ZL,
+    ZZ,
+    move,
+    place,
+    reach,
+    residual,
+    scatter,
+    toward,
+    update,
+)  # fmt: skip
+
+Array = NDArray[Any]
+
+MOST = 24  # hits of a track
+MISSING = -3.0
+PRIOR = 100.0  # the filter goes back from the state at the last hit, its covariance made so many times larger
+OVERLAP = 15.0  # chi2 of a second hit in a layer, where modules overlap and their edges cut clusters
+
+
+@njit(cache=True, error_model="numpy")
+def take(a: Array, hit: Any, layer: Any) -> float:
+    """Update the state with a hit; returns the log of the likelihood ratio: see above."""
+    along, t, dz, vt, vz, cosine = residual(a, hit)
+    st, sz = a[TT] + vt, a[ZZ] + vz
+    area: float = 2 * math.pi * math.sqrt(st * sz) / (cosine * (cosine * abs(a[SLOPE]) if layer.disc else 1.0))
+    gain = -math.log(area * layer.density[bin_of(layer, place(a, layer.disc))])
+    update(a, along, t, dz, vt, vz)
+    return float(gain - 0.5 * (t * t / st + dz * dz / sz))
+
+
+@njit(cache=True, error_model="numpy")
+def overlaps(
+    a: Array, h: int, n: int, layers: Array, hits: Array, start: Array, whole: Array, real: Array
+) -> tuple[int, float]:
+    """Add the hits of other modules beside hit ``h``, where the state is, to a path of ``n``: new length, and gain."""
+    number, gain = hits[h].layer, 0.0
+    for i in range(near(a, number, layers, hits, start, OVERLAP, 2.0, 4, whole, real)):
+        new, there = whole[FOUND, i], False
+        for q in range(n):
+            old = whole[PATH, q]
+            there |= old == new or (hits[old].layer == number and hits[old].module == hits[new].module)
+        if not there and n < MOST:
+            _, t, dz, vt, vz, _ = residual(a, hits[new])
+            if t * t / (a[TT] + vt) + dz * dz / (a[ZZ] + vz) < OVERLAP:
+                gain += take(a, hits[new], layers[number])
+                whole[PATH, n] = new
+                n += 1
+    return n, gain
+
+
+@njit(cache=True, error_model="numpy")
+def _ahead(a: Array, number: int, outward: bool, layers: Array, whole: Array, real: Array) -> int:
+    """The layers that the track may meet next, nearest first: fills rows AHEAD, ARC, SINE, COSINE; how many."""
+    n = 0
+    for k in range(NEXT):
+        other = layers[number].onward[k] if outward else layers[number].inward[k]
+        if other < 0:
+            break
+        arc, sine, cosine = reach(a, layers[other].disc, layers[other].at)
+        if arc <= 0:
+            continue
+        i = n
+        while i > 0 and real[ARC, i - 1] > arc:
+            for row in (ARC, SINE, COSINE):
+                real[row, i] = real[row, i - 1]
+            whole[AHEAD, i] = whole[AHEAD, i - 1]
+            i -= 1
+        real[ARC, i], real[SINE, i], real[COSINE, i], whole[AHEAD, i] = arc, sine, cosine, other
+        n += 1
+    return n
+
+
+@njit(cache=True, error_model="numpy")
+def follow(
+    a: Array, b: Array, number: int, n: int, outward: bool, chi2: float, holes: int, unit: float, layers: Array,
+    hits: Array, start: Array, whole: Array, real: Array,
+) -> tuple[int, float, int]:  # fmt: skip
+    """From a state at its last layer on: the new length of the path of ``n`` hits, gain, and layers without a hit.
+
+    Ends where it meets no layer with a hit, or misses more than ``holes``. ``b`` is a second state to work with.
+    """
+    missed, gain, going = 0, 0.0, True
+    while going and n < MOST:
+        going = False
+        for i in range(_ahead(a, number, outward, layers, whole, real)):
+            other = whole[AHEAD, i]
+            layer = layers[other]
+            move(a, b, real[ARC, i], real[SINE, i], real[COSINE, i])
+            w = place(b, layer.disc)
+            blur = 4 * math.sqrt(b[ZZ]) / (max(abs(b[SLOPE]), 0.1) if layer.disc else 1.0) + 2
+            if w < layer.low - blur or w > layer.high + blur:
+                continue
+            if near(b, other, layers, hits, start, chi2, 1.0, 1, whole, real) > 0:
+                h = whole[FOUND, 0]
+                gain += take(b, hits[h], layer)
+                whole[PATH, n] = h
+                n, more = overlaps(b, h, n + 1, layers, hits, start, whole, real)
+                gain += more
+                scatter(b, layer.thickness, layer.disc, unit)
+                a[:] = b
+                number, going = other, True
+                break
+            if layer.low + blur < w < layer.high - blur:
+                missed += 1
+                gain += MISSING
+                if missed > holes:
+                    break
+    return n, gain, missed
+
+
+@njit(cache=True, error_model="numpy")
+def back(
+    a: Array, b: Array, n: int, unit: float, layers: Array, hits: Array, start: Array, whole: Array, real: Array
+) -> tuple[int, float, float]:
+    """From the state at the last hit back through the path of ``n``, its first three completed, and on inwards.
+
+    Returns the number of hits, the chi2 of those that were there, and the largest chi2 of one. The state then is that
+    at the innermost hit, flying inwards.
+    """
+    a[COS], a[SIN], a[BEND], a[SLOPE] = -a[COS], -a[SIN], -a[BEND], -a[SLOPE]
+    a[TP], a[PK], a[ZL] = -a[TP], -a[PK], -a[ZL]
+    a[TT:] *= PRIOR
+    chi2, worst, m = 0.0, 0.0, n
+    for i in range(n - 1, -1, -1):
+        h = whole[PATH, i]
+        layer = layers[hits[h].layer]
+        arc, sine, cosine = toward(a, hits[h])
+        if arc > 0:
+            move(a, b, arc, sine, cosine)
+            a[:] = b
+        along, t, dz, vt, vz, _ = residual(a, hits[h])
+        own = t * t / (a[TT] + vt) + dz * dz / (a[ZZ] + vz)
+        chi2, worst = chi2 + own, max(worst, own)
+        update(a, along, t, dz, vt, vz)
+        if i < 3:
+            m, _ = overlaps(a, h, m, layers, hits, start, whole, real)
+        if i == 0 or hits[whole[PATH, i - 1]].layer != hits[h].layer:
+            scatter(a, layer.thickness, layer.disc, unit)
+    first = hits[whole[PATH, 0]].layer
+    m, _, _ = follow(a, b, first, m, False, OVERLAP, 1, unit, layers, hits, start, whole, real)
+    return m, chi2, worst

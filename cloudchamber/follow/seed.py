@@ -1,0 +1,257 @@
+"""Seeds of three hits and the beam line, followed; and which of the paths are taken. Compiled."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from cloudchamber.follow.cloud import BINS, FOUND, NEXT, PATH, SECTORS, THIRDS, bin_of, near, sector, span
+from cloudchamber.follow.path import MOST, back, follow, overlaps, take
+from cloudchamber.follow.state import (
+    BEND,
+    COS,
+    KK,
+    LL,
+    PP,
+    SIN,
+    SLOPE,
+    TT,
+    ZL,
+    ZZ,
+    Z,
+    move,
+    reach,
+    residual,
+    scatter,
+    update,
+)  # fmt: skip
+
+Array = NDArray[Any]
+
+PIPE = 0.003  # radiation lengths between the beam line and the first layer
+
+
+class Pass(NamedTuple):
+    """What a pass looks for: see ``FollowConfig``; ``curvature`` in 1/mm, ``unit`` its product with pT in GeV."""
+
+    curvature: float
+    unit: float
+    z0: float
+    d0: float
+    seed_chi2: float
+    chi2: float
+    hits: int
+    score: float
+    holes: int
+    shared: int
+
+
+@njit(cache=True, error_model="numpy")
+def begin(a: Array, b: Array, p: Any, q: Any, inner: Any, outer: Any, unit: float, d0: float) -> bool:
+    """The state ``a`` at the second of two hits of two layers, from the beam line; False if no circle joins them."""
+    dx, dy = q.x - p.x, q.y - p.y
+    bend = 2 * (p.x * q.y - p.y * q.x) / (p.radius * q.radius * math.sqrt(dx * dx + dy * dy))
+    s1, s2 = 0.5 * bend * p.radius, 0.5 * bend * q.radius  # sines of half the turns up to the hits
+    if abs(s1) > 0.9 or abs(s2) > 0.9:
+        return False
+    c1, c2 = math.sqrt(1 - s1 * s1), math.sqrt(1 - s2 * s2)
+    arc1, arc2 = p.radius, q.radius
+    if abs(bend) > 1e-9:
+        arc1, arc2 = 2 * math.asin(s1) / bend, 2 * math.asin(s2) / bend
+    slope = (q.z - p.z) / (arc2 - arc1)
+    a[:] = 0.0
+    a[COS], a[SIN] = (p.x * c1 + p.y * s1) / p.radius, (p.y * c1 - p.x * s1) / p.radius
+    a[BEND], a[Z], a[SLOPE] = bend, p.z - slope * arc1, slope
+    a[TT], a[PP], a[KK] = d0 * d0, 1.0, 1e-4
+    scatter(a, PIPE, False, unit)
+    sine, cosine = 2 * s1 * c1, 1 - 2 * s1 * s1
+    move(a, b, arc1, sine, cosine)
+    b[ZZ], b[ZL], b[LL] = 1e8, 0.0, 1e4
+    along, t, dz, vt, vz, _ = residual(b, p)
+    update(b, along, t, dz, vt, vz)
+    scatter(b, inner.thickness, inner.disc, unit)
+    far, near = 2 * s2 * c2, 1 - 2 * s2 * s2
+    move(b, a, arc2 - arc1, far * cosine - near * sine, near * cosine + far * sine)
+    along, t, dz, vt, vz, _ = residual(a, q)
+    update(a, along, t, dz, vt, vz)
+    scatter(a, outer.thickness, outer.disc, unit)
+    return True
+
+
+#: A path: its ``hits``, how many, score, layers missed, and the state at its last hit.
+PATHS = np.dtype(
+    [
+        ("hits", np.int64, MOST),
+        ("number", np.int64),
+        ("score", np.float64),
+        ("missed", np.int64),
+        ("state", np.float64, 16),
+    ]
+)
+
+#: A track: the state at its innermost hit, flying inwards; the chi2 of its path, the largest of one hit, the number of
+#: hits that count there; score and layers missed of the path; the number of hits in all.
+TRACKS = np.dtype(
+    [("state", np.float64, 16)]
+    + [(name, np.float64) for name in ("chi2", "worst", "score")]
+    + [(name, np.int64) for name in ("fitted", "missed", "hits")]
+)
+
+
+@njit(cache=True, error_model="numpy")
+def _inner(hit: Any, layer: Any, z0: float) -> tuple[float, float]:
+    """Range of the coordinate along an inner layer where a straight line from the beam line, |z| < z0, meets it."""
+    if not layer.disc:
+        part = layer.at / hit.radius
+        middle, half = hit.z * part, z0 * abs(1 - part)
+        return middle - half - 2, middle + half + 2
+    low, high = hit.z - z0, hit.z + z0
+    if low * high <= 0:
+        return 1.0, 0.0
+    one, two = hit.radius * (layer.at + z0) / high, hit.radius * (layer.at - z0) / low
+    return min(one, two) - 2, max(one, two) + 2
+
+
+@njit(cache=True, error_model="numpy")
+def _turn(outer: float, inner: float, limits: Pass) -> float:
+    """How far apart in phi the hits of a track at two radii may be."""
+    most = math.asin(min(limits.curvature * outer / 2, 1.0)) - math.asin(min(limits.curvature * inner / 2, 1.0))
+    return min(abs(most + 2.5 * limits.d0 * (1 / inner - 1 / outer)) + 0.003, 1.5)
+
+
+@njit(cache=True, error_model="numpy")
+def _bent(a: Array, limits: Pass) -> bool:
+    """Whether the curvature is above that of the pass by more than its error allows."""
+    return bool(abs(a[BEND]) - 2.5 * math.sqrt(a[KK]) > limits.curvature)
+
+
+@njit(cache=True, error_model="numpy")
+def _third(
+    states: Array, first: int, second: int, limits: Pass, owner: Array, paths: Array, number: int, layers: Array,
+    hits: Array, start: Array, whole: Array, real: Array,
+) -> int:  # fmt: skip
+    """Follow every seed of a pair of hits, from ``states[0]`` at the second one: the new number of paths, or -1."""
+    a, b, c, d = states[0], states[1], states[2], states[3]
+    for k in range(NEXT):
+        row = layers[hits[second].layer].seed[k]
+        if row < 0:
+            break
+        layer = layers[row]
+        arc, sine, cosine = reach(a, layer.disc, layer.at)
+        if arc <= 0:
+            continue
+        move(a, b, arc, sine, cosine)
+        thirds = near(b, row, layers, hits, start, limits.seed_chi2, 1.0, 8, whole, real)
+        whole[THIRDS, :thirds] = whole[FOUND, :thirds]
+        for i in range(thirds):
+            third, known = whole[THIRDS, i], owner[first]
+            if known >= 0 and known == owner[second] and known == owner[third]:
+                continue
+            c[:] = b
+            score = take(c, hits[third], layer)
+            if _bent(c, limits):
+                continue
+            whole[PATH, 0], whole[PATH, 1], whole[PATH, 2] = first, second, third
+            n, more = overlaps(c, third, 3, layers, hits, start, whole, real)
+            scatter(c, layer.thickness, layer.disc, limits.unit)
+            n, rest, missed = follow(
+                c, d, row, n, True, limits.chi2, limits.holes, limits.unit, layers, hits, start, whole, real
+            )
+            score += more + rest
+            if n < limits.hits or score < limits.score:
+                continue
+            if number == len(paths):
+                return -1
+            paths[number].hits[:n], paths[number].state[:] = whole[PATH, :n], c
+            paths[number].number, paths[number].score, paths[number].missed = n, score, missed
+            for q in range(n):
+                h = whole[PATH, q]
+                if owner[h] < 0 or paths[owner[h]].score < score:
+                    owner[h] = number
+            number += 1
+    return number
+
+
+@njit(cache=True, error_model="numpy")
+def follow_pairs(
+    inner: int,
+    outer: int,
+    limits: Pass,
+    paths: Array,
+    layers: Array,
+    hits: Array,
+    start: Array,
+    whole: Array,
+    real: Array,
+) -> int:
+    """Follow the seeds that begin with free hits in these two layers: fills ``paths``, -1 where they are too few."""
+    states, owner, number = np.zeros((4, 16)), np.full(len(hits), -1), 0  # owner: the best path of each hit
+    layer, rows = layers[inner], BINS * SECTORS
+    for second in range(start[outer * rows], start[(outer + 1) * rows]):
+        hit = hits[second]
+        least, most = _inner(hit, layer, limits.z0)
+        if hit.track >= 0 or most < layer.low or least > layer.high or least > most:
+            continue
+        for bin_ in range(bin_of(layer, least), bin_of(layer, most) + 1):
+            radius = layer.at - layer.spread
+            if layer.disc:
+                radius = max(layer.low + bin_ * (layer.high - layer.low) / BINS, least)
+            turn = _turn(hit.radius, radius, limits)
+            for part in range(2):
+                begin_, end = span(start, inner * BINS + bin_, sector(hit.phi - turn), sector(hit.phi + turn), part)
+                for first in range(begin_, end):
+                    other = hits[first]
+                    run, apart = hit.radius - other.radius, abs(hit.phi - other.phi)
+                    if other.track >= 0 or run < 1 or min(apart, 2 * math.pi - apart) > turn:
+                        continue
+                    if abs(other.z - other.radius * (hit.z - other.z) / run) > limits.z0:
+                        continue
+                    good = begin(states[0], states[1], other, hit, layer, layers[outer], limits.unit, limits.d0)
+                    if not good or _bent(states[0], limits):
+                        continue
+                    number = _third(
+                        states, first, second, limits, owner, paths, number, layers, hits, start, whole, real
+                    )
+                    if number < 0:
+                        return -1
+    return number
+
+
+@njit(cache=True, error_model="numpy")
+def take_best(
+    paths: Array,
+    limits: Pass,
+    tracks: Array,
+    number: int,
+    layers: Array,
+    hits: Array,
+    start: Array,
+    whole: Array,
+    real: Array,
+) -> int:
+    """Take paths, best first, whose hits are free but for ``limits.shared``; complete them with the filter going back.
+
+    Numbers their hits and fills ``tracks`` from ``number`` on: returns the new number of tracks.
+    """
+    states = np.zeros((2, 16))
+    for i in np.argsort(-paths["score"], kind="mergesort"):
+        n = 0
+        for q in range(paths[i].number):
+            if hits[paths[i].hits[q]].track < 0:
+                whole[PATH, n] = paths[i].hits[q]
+                n += 1
+        if n < limits.hits or paths[i].number - n > limits.shared:
+            continue
+        states[0] = paths[i].state
+        m, chi2, worst = back(states[0], states[1], n, limits.unit, layers, hits, start, whole, real)
+        for q in range(m):
+            hits[whole[PATH, q]].track = number
+        track = tracks[number]
+        track.state[:], track.chi2, track.worst, track.fitted = states[0], chi2, worst, n
+        track.score, track.missed, track.hits = paths[i].score, paths[i].missed, m
+        number += 1
+    return number

@@ -1,0 +1,152 @@
+"""The state of a track that is followed: how it moves, scatters and is updated with hits. Compiled.
+
+A Kalman filter, R. Fruhwirth, Nucl. Instrum. Meth. A 262 (1987) 444, with the transverse plane (offset, direction,
+curvature) and the longitudinal one (z, slope) apart.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from numba import njit
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+# The state of a track at a point, 16 numbers: the point (mm), the direction in the transverse plane, the curvature
+# (1/mm, positive to the left), dz/ds; the covariance of offset to the left T, angle P and curvature K, of z and slope.
+X, Y, COS, SIN, BEND, Z, SLOPE = range(7)
+TT, TP, TK, PP, PK, KK, ZZ, ZL, LL = range(7, 16)
+
+SHARPEST = 0.8  # largest sine of a turn between two layers
+MASS = 0.13957  # GeV, a pion's
+
+
+@njit(cache=True, error_model="numpy")
+def to_cylinder(a: Array, radius: float) -> tuple[float, float, float]:
+    """Arc length to a radius and sine and cosine of the turn on the way; arc length -1 if it is not reached."""
+    k = a[BEND]
+    along, lever = a[X] * a[COS] + a[Y] * a[SIN], 1 + k * (a[Y] * a[COS] - a[X] * a[SIN])
+    square = radius * radius - a[X] * a[X] - a[Y] * a[Y]
+    root = along * along + lever * square
+    if root <= 0:
+        return -1.0, 0.0, 1.0
+    chord = (math.copysign(math.sqrt(root), along) - along) / lever  # sine of the turn over k, to the nearer crossing
+    limit = SHARPEST / max(abs(k), 1e-9)
+    for _ in range(3):  # Newton; most need one step
+        chord = min(max(chord, -limit), limit)
+        cosine = math.sqrt(1 - k * k * chord * chord)
+        miss = 2 * along * chord + 2 * lever * chord * chord / (1 + cosine) - square
+        change = miss / (2 * along + 2 * lever * chord / cosine)
+        chord -= change
+        if abs(change) < 1e-3:
+            break
+    sine = k * chord
+    if not (chord > 0 and abs(change) < 0.1 and abs(sine) < SHARPEST):
+        return -1.0, 0.0, 1.0
+    cosine = 1 - sine * sine
+    q = sine * sine
+    arc = chord * (1 + q * (1 / 6 + q * (3 / 40 + q * 5 / 112))) if q < 0.02 else math.asin(sine) / k
+    return arc, sine, math.sqrt(cosine)
+
+
+@njit(cache=True, error_model="numpy")
+def reach(a: Array, disc: bool, at: float) -> tuple[float, float, float]:
+    """As ``_to_cylinder``, to a cylinder or a disc."""
+    if not disc:
+        onto: tuple[float, float, float] = to_cylinder(a, at)
+        return onto
+    arc = (at - a[Z]) / a[SLOPE] if a[SLOPE] != 0 else -1.0
+    turn = a[BEND] * arc
+    if not (arc > 0 and abs(turn) < 0.93):
+        return -1.0, 0.0, 1.0
+    return arc, math.sin(turn), math.cos(turn)
+
+
+@njit(cache=True, error_model="numpy")
+def toward(a: Array, hit: Any) -> tuple[float, float, float]:
+    """Arc length to where the track is nearest to a hit, and sine and cosine of the turn on the way."""
+    dx, dy, k = hit.x - a[X], hit.y - a[Y], a[BEND]
+    along = dx * a[COS] + dy * a[SIN]
+    u, v = k * along, 1 - k * (dy * a[COS] - dx * a[SIN])
+    norm = math.sqrt(u * u + v * v)
+    return along if abs(u) < 1e-4 else math.atan2(u, v) / k, u / norm, v / norm
+
+
+@njit(cache=True, error_model="numpy")
+def move(a: Array, b: Array, arc: float, sine: float, cosine: float) -> None:
+    """``b``: the state ``a`` moved by an arc."""
+    k, half = a[BEND], 0.5 * arc * arc
+    straight, across = (arc, half * k) if abs(k * arc) < 1e-4 else (sine / k, (1 - cosine) / k)
+    b[X] = a[X] + straight * a[COS] - across * a[SIN]
+    b[Y] = a[Y] + straight * a[SIN] + across * a[COS]
+    b[COS], b[SIN] = a[COS] * cosine - a[SIN] * sine, a[SIN] * cosine + a[COS] * sine
+    b[BEND], b[Z], b[SLOPE] = k, a[Z] + a[SLOPE] * arc, a[SLOPE]
+    tp, tk = a[TP] + arc * a[PP] + half * a[PK], a[TK] + arc * a[PK] + half * a[KK]
+    pk = a[PK] + arc * a[KK]
+    b[TT] = a[TT] + arc * a[TP] + half * a[TK] + arc * tp + half * tk
+    b[TP], b[TK], b[PP], b[PK], b[KK] = tp + arc * tk, tk, a[PP] + arc * (a[PK] + pk), pk, a[KK]
+    zl = a[ZL] + arc * a[LL]
+    b[ZZ], b[ZL], b[LL] = a[ZZ] + arc * (a[ZL] + zl), zl, a[LL]
+
+
+@njit(cache=True, error_model="numpy")
+def scatter(a: Array, thickness: float, disc: bool, unit: float) -> None:
+    """Multiple scattering in a layer, 13.6 MeV formula of the PDG review, at the momentum of the state."""
+    square = a[SLOPE] * a[SLOPE]
+    lean = math.sqrt(1 + (1 / max(square, 1e-4) if disc else square))
+    momentum = (1 + square) * unit * unit / max(a[BEND] * a[BEND], 1e-12)  # squared
+    thick = thickness * lean
+    angle = 0.0136 * (1 + 0.038 * math.log(thick))
+    angle *= angle * thick * (1 + MASS * MASS / momentum) / momentum  # squared, over beta squared
+    a[PP] += angle * (1 + square)
+    a[LL] += angle * (1 + square) * (1 + square)
+    a[KK] += angle * square * a[BEND] * a[BEND]
+
+
+@njit(cache=True, error_model="numpy")
+def residual(a: Array, hit: Any) -> tuple[float, float, float, float, float, float]:
+    """Of a hit near a state: how far along and across it and along z, their variances, cosine to the normal."""
+    dx, dy = hit.x - a[X], hit.y - a[Y]
+    along = dx * a[COS] + dy * a[SIN]
+    across = dy * a[COS] - dx * a[SIN] - 0.5 * a[BEND] * along * along
+    cosine = abs(hit.x * a[COS] + hit.y * a[SIN]) / hit.radius
+    c2, s2 = cosine * cosine, max(1 - cosine * cosine, 0.0)
+    first, second = hit.error_t * hit.error_t, hit.error_r * hit.error_r
+    vt, vz = first * c2 + second * s2, hit.error_z * hit.error_z + a[SLOPE] * a[SLOPE] * (second * c2 + first * s2)
+    return along, across, hit.z - a[Z] - a[SLOPE] * along, vt, vz, cosine
+
+
+@njit(cache=True, error_model="numpy")
+def update(a: Array, along: float, across: float, dz: float, vt: float, vz: float) -> None:
+    """The state at a hit, given what ``_residual`` says of it."""
+    vt, vz = a[TT] + vt, a[ZZ] + vz
+    k0, k1, k2 = a[TT] / vt, a[TP] / vt, a[TK] / vt
+    turn = a[BEND] * along
+    c, s = a[COS] - turn * a[SIN], a[SIN] + turn * a[COS]
+    a[X] += along * a[COS] - 0.5 * along * turn * a[SIN] - s * k0 * across
+    a[Y] += along * a[SIN] + 0.5 * along * turn * a[COS] + c * k0 * across
+    turn = k1 * across
+    c, s = c - s * turn, s + c * turn
+    norm = 1 / math.sqrt(c * c + s * s)
+    a[COS], a[SIN] = c * norm, s * norm
+    a[BEND] += k2 * across
+    a[KK] -= k2 * a[TK]
+    a[PK] -= k1 * a[TK]
+    a[PP] -= k1 * a[TP]
+    a[TK] -= k0 * a[TK]
+    a[TP] -= k0 * a[TP]
+    a[TT] -= k0 * a[TT]
+    g0, g1 = a[ZZ] / vz, a[ZL] / vz
+    a[Z] += a[SLOPE] * along + g0 * dz
+    a[SLOPE] += g1 * dz
+    a[LL] -= g1 * a[ZL]
+    a[ZL] -= g0 * a[ZL]
+    a[ZZ] -= g0 * a[ZZ]
+
+
+@njit(cache=True, error_model="numpy")
+def place(a: Array, disc: bool) -> float:
+    """The coordinate along a layer: r on a disc, z on a cylinder."""
+    return math.sqrt(a[X] * a[X] + a[Y] * a[Y]) if disc else a[Z]

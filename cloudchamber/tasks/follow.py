@@ -1,0 +1,231 @@
+"""Track following as a source of tracks: passes over the hits, each on those that the ones before it left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cloudchamber.data.features import layer_key, true_pairs
+from cloudchamber.errors import UserError
+from cloudchamber.event import Event, batch, unbatch
+from cloudchamber.follow import (
+    HIT,
+    LAYER,
+    NEXT,
+    PATHS,
+    TRACKS,
+    Pass,
+    cells,
+    follow_pairs,
+    measure_density,
+    memory,
+    take_best,
+)  # fmt: skip
+from cloudchamber.physics import SPEED_OF_LIGHT, hit_sigmas
+from cloudchamber.physics.material import TRACKML
+from cloudchamber.tasks.tracks import track_pairs
+
+Array = NDArray[Any]
+
+#: What a track that was followed is known by, of which a task of kind "quality" judges it.
+FOLLOWED = ("chi2", "ndf", "hits", "pt", "eta", "d0", "z0", "worst", "score", "missed", "pass")
+
+_SHAPE = ("disc", "at", "spread", "low", "high", "thickness", "error_t", "error_w")
+_TABLES = ("onward", "seed", "inward")
+_RARE, _RARE_SEED = 0.003, 0.02  # share of the transitions from a layer below which one is left out
+_THICKNESS = 0.02  # radiation lengths, where no wall is known
+_PATHS = 50_000  # memory for so many at first
+
+
+@dataclass(frozen=True, kw_only=True)
+class FollowConfig:
+    """Settings of ``Follow``, one value per pass.
+
+    ``pt``: least transverse momentum (GeV). ``z0``: how far from the origin along the beam tracks begin at most, and
+    ``d0``: width of their impact parameters (mm). ``pairs``: so many pairs of layers are begun with, those with which
+    most of the particles begin that are not found yet. ``seed_chi2``, ``chi2``: largest chi2 of a third, of a further
+    hit (two degrees of freedom). ``hits``: least number on a path. ``score``: its least log likelihood ratio.
+    ``holes``: layers it may miss. ``shared``: hits that it may lose to a better one.
+    """
+
+    kind: Literal["follow"] = "follow"
+    pt: tuple[float, ...] = (0.6, 0.25, 0.1, 0.12)
+    z0: tuple[float, ...] = (150.0, 200.0, 200.0, 300.0)
+    d0: tuple[float, ...] = (0.15, 0.4, 2.0, 20.0)
+    pairs: tuple[int, ...] = (16, 16, 16, 49)
+    seed_chi2: tuple[float, ...] = (9.0, 12.0, 12.0, 12.0)
+    chi2: tuple[float, ...] = (12.0, 15.0, 15.0, 15.0)
+    hits: tuple[int, ...] = (7, 6, 5, 4)
+    score: tuple[float, ...] = (15.0, 12.0, 8.0, 10.0)
+    holes: tuple[int, ...] = (0, 1, 1, 1)
+    shared: tuple[int, ...] = (0, 1, 1, 1)
+
+
+class Follow(nn.Module):
+    """Follows tracks through the layers of a detector: no network, but what it must know is learned from events.
+
+    Learned are the places of the layers, which of them follow one another on tracks, and with which two layers those
+    tracks begin that a pass is there for.
+    """
+
+    evidence = FOLLOWED
+    keys: Tensor  # of the layers, sorted
+    shape: Tensor  # (layers, 8), the first columns of ``LAYER``
+    after: Tensor  # (layers, 3, most), ``onward``, ``seed`` and ``inward`` of ``LAYER``
+    begin: Tensor  # (pairs, 3): pass, and two rows of ``keys``
+
+    def __init__(self, config: FollowConfig) -> None:
+        super().__init__()
+        self.config = config
+        names = [f.name for f in fields(config) if f.name != "kind"]
+        for name in names:
+            expected, found = len(config.pt), len(getattr(config, name))
+            if found != expected:
+                raise UserError(f"graph.{name}: expected {expected} values as in graph.pt, one per pass, found {found}")
+        unit = SPEED_OF_LIGHT * 2e-3  # of curvature times pT, in 2 T
+        self.passes = [
+            Pass(unit / pt, unit, z0, d0, seed_chi2, chi2, hits, score, holes, shared)
+            for pt, z0, d0, seed_chi2, chi2, hits, score, holes, shared in zip(
+                *(getattr(config, name) for name in names if name != "pairs"), strict=True
+            )
+        ]
+        self.register_buffer("keys", torch.zeros(0, dtype=torch.int64))
+        self.register_buffer("shape", torch.zeros((0, 8), dtype=torch.float64))
+        self.register_buffer("after", torch.zeros((0, 3, NEXT), dtype=torch.int64))
+        self.register_buffer("begin", torch.zeros((0, 3), dtype=torch.int64))
+
+    def fit(self, events: Sequence[Event]) -> None:
+        """Learn the layers, their order on tracks, and pass after pass where to begin, from events with truth."""
+        self.keys = torch.unique(torch.cat([layer_key(event) for event in events]))
+        layer = [torch.searchsorted(self.keys, layer_key(event)).numpy() for event in events]
+        self.shape = torch.from_numpy(_shapes(events, layer, len(self.keys)))
+        pairs = [tuple(ends.numpy() for ends in true_pairs(event)) for event in events]
+        count = np.zeros((len(self.keys),) * 2)
+        for where, (inner, outer) in zip(layer, pairs, strict=True):
+            np.add.at(count, (where[inner], where[outer]), 1)
+        np.fill_diagonal(count, 0)
+        tables = (_likeliest(count, _RARE), _likeliest(count, _RARE_SEED), _likeliest(count.T, _RARE))
+        self.after = torch.from_numpy(np.stack(tables, axis=1))
+        self.begin = self.begin[:0]
+        for number, size in enumerate(self.config.pairs):
+            count = np.zeros_like(count)
+            for event, where, ends in zip(events, layer, pairs, strict=True):
+                np.add.at(count, _first_layers(event, where, ends, self._tracks(event)[0]), 1)
+            order = np.argsort(-count, axis=None, kind="stable")[:size]
+            order = order[count.ravel()[order] > len(events)]
+            rows = np.stack([np.full(len(order), number), *np.unravel_index(order, count.shape)], axis=1)
+            self.begin = torch.cat([self.begin, torch.from_numpy(rows)])
+
+    def find(self, event: Event) -> Event:
+        """The tracks: ``point.id``, ``point.object``, and in ``object`` the columns ``FOLLOWED``."""
+        if len(event) != 1:
+            return batch([self.find(part) for part in unbatch(event)])
+        track, rows, number = self._tracks(event)
+        columns = {name: rows[name] for name in ("chi2", "worst", "score", "missed")} | {"pass": number}
+        with np.errstate(all="ignore"):  # of a path that the filter could not go back on
+            columns |= {"ndf": 2 * rows["fitted"] - 5, **_perigee(rows["state"])}
+            objects = {name: torch.from_numpy(column.astype(np.float32)) for name, column in columns.items()}
+        objects["hits"] = torch.from_numpy(rows["hits"].copy())
+        point = {"id": event.point["id"], "object": torch.from_numpy(track)}
+        count = dict.fromkeys(event.count, torch.tensor([0])) | {"point": event.count["point"]}
+        count |= {"scene": torch.tensor([1]), "object": torch.tensor([len(rows)])}
+        return Event(point=point, object=objects, scene=event.scene, count=count)
+
+    def forward(self, event: Event) -> Event:
+        """The event with edges between hits that follow one another on a track."""
+        return track_pairs(event, self.find(event))
+
+    def _tracks(self, event: Event) -> tuple[Array, Array, Array]:
+        """Track of each hit, -1 for none; the tracks, rows of ``TRACKS``; the pass that found each."""
+        keys, where = self.keys.numpy(), layer_key(event).numpy()
+        layer = np.minimum(np.searchsorted(keys, where), max(len(keys) - 1, 0))
+        known = np.flatnonzero(keys[layer] == where) if len(keys) else np.zeros(0, np.int64)
+        layers = np.zeros(len(keys), LAYER)
+        for name, column in zip((*_SHAPE, *_TABLES), (*self.shape.T, *self.after.unbind(1)), strict=True):
+            layers[name] = column.numpy()
+        hits = np.zeros(len(known), HIT)
+        hits["x"], hits["y"], hits["z"] = (event.point[name].numpy()[known] for name in "xyz")
+        hits["radius"], hits["phi"] = np.hypot(hits["x"], hits["y"]), np.arctan2(hits["y"], hits["x"])
+        hits["error_t"], hits["error_r"], hits["error_z"] = hit_sigmas(hits["x"], hits["y"], hits["z"])
+        module = event.point["module"].numpy() if "module" in event.point else np.arange(len(where))
+        hits["layer"], hits["module"], hits["track"] = layer[known], module[known], -1
+        order, start = cells(layers, layer[known], hits["radius"], hits["phi"], hits["z"])
+        hits = hits[order]
+        shared, paths, tracks = (layers, hits, start, *memory()), np.zeros(_PATHS, PATHS), np.zeros(len(hits), TRACKS)
+        found, number = [], 0
+        for row, limits in enumerate(self.passes):
+            measure_density(layers, hits, start)
+            before = number
+            for inner, outer in self.begin[self.begin[:, 0] == row, 1:].numpy():
+                while (most := follow_pairs(inner, outer, limits, paths, *shared)) < 0:
+                    paths = np.zeros(2 * len(paths), PATHS)
+                number = take_best(paths[:most], limits, tracks, number, *shared)
+            found.append(number - before)
+        track = np.full(len(where), -1)
+        track[known[order]] = hits["track"]
+        return track, tracks[:number], np.repeat(np.arange(len(found)), found)
+
+
+def _shapes(events: Sequence[Event], layer: Sequence[Array], layers: int) -> Array:
+    """The columns ``_SHAPE`` of layers, ``(layers, 8)``: a layer thinner along z than along r is a disc."""
+    x, y, z = (np.concatenate([event.point[name].double().numpy() for event in events]) for name in "xyz")
+    r, (error_t, error_r, error_z), which = np.hypot(x, y), hit_sigmas(x, y, z), np.concatenate(layer)
+    shape = np.zeros((layers, 8))
+    for row in range(layers):
+        own = np.flatnonzero(which == row)
+        disc = np.ptp(z[own]) < np.ptp(r[own])
+        across, along = (z[own], r[own]) if disc else (r[own], z[own])
+        at = (across.min() + across.max()) / 2
+        error = max(error_r[own].max(), error_z[own].max())
+        ends = along.min() - 1, along.max() + 1
+        shape[row] = disc, at, np.ptp(across) / 2, *ends, _thickness(disc, at, sum(ends) / 2), error_t[own].max(), error
+    return shape
+
+
+def _thickness(disc: bool, at: float, along: float) -> float:
+    """Radiation lengths of the nearest known wall, if one is within 10 mm."""
+    walls = TRACKML[(TRACKML[:, 0] == disc) & (TRACKML[:, 2] < along) & (along < TRACKML[:, 3])]
+    distance = np.abs(walls[:, 1] - at)
+    return float(walls[distance.argmin(), 4]) if len(walls) and distance.min() < 10 else _THICKNESS
+
+
+def _likeliest(count: Array, rare: float) -> Array:
+    """For each layer those that come next on more than a share ``rare`` of the tracks, likeliest first, then -1."""
+    share = count / np.maximum(count.sum(1, keepdims=True), 1)
+    order = np.argsort(-share, axis=1, kind="stable")[:, :NEXT]
+    result = np.full((len(count), NEXT), -1)
+    result[:, : order.shape[1]] = np.where(np.take_along_axis(share, order, 1) > rare, order, -1)
+    return result
+
+
+def _first_layers(event: Event, layer: Array, pairs: Sequence[Array], track: Array) -> tuple[Array, Array]:
+    """The first two layers with free hits of each particle that counts in the score and is on no track as it should."""
+    particle = event.point["object"].numpy()
+    inner, outer = pairs
+    hits = np.bincount(particle + 1, minlength=event.rows("object") + 1)[1:]
+    both = np.flatnonzero((particle >= 0) & (track >= 0))
+    joint, shared = np.unique(np.stack([particle[both], track[both]]), axis=1, return_counts=True)
+    found = np.zeros(len(hits), bool)
+    found[joint[0, (2 * shared > hits[joint[0]]) & (2 * shared > np.bincount(track[both])[joint[1]])]] = True
+    free = (track[inner] < 0) & (track[outer] < 0) & (layer[inner] != layer[outer])
+    rows = np.flatnonzero(free & ~found[particle[inner]] & (event.point["weight"].numpy()[inner] > 0))
+    _, first = np.unique(particle[inner[rows]], return_index=True)  # pairs are in order along the track
+    return layer[inner[rows[first]]], layer[outer[rows[first]]]
+
+
+def _perigee(state: Array) -> dict[str, Array]:
+    """Parameters where a track that flies inwards is nearest to the beam line."""
+    x, y, cosine, sine, bend, z, slope = state[:, :7].T
+    ahead, left = -(x * cosine + y * sine), x * sine - y * cosine  # of the beam line, as seen from the track
+    across = 1 - bend * left
+    d0 = (2 * left - bend * (ahead**2 + left**2)) / (1 + np.hypot(across, bend * ahead))
+    turn = np.arctan2(bend * ahead, across)
+    arc = np.divide(turn, bend, out=ahead.copy(), where=np.abs(turn) > 1e-9)
+    pt = SPEED_OF_LIGHT * 2e-3 / np.maximum(np.abs(bend), 1e-9)
+    return {"pt": pt, "eta": np.arcsinh(-slope), "d0": d0, "z0": z + slope * arc}

@@ -1,0 +1,308 @@
+"""Track following: its steps against closed formulae and brute force, its tracks against those that were put in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy.stats import chi2 as chi2_distribution
+
+from cloudchamber.errors import UserError
+from cloudchamber.event import Event, batch
+from cloudchamber.follow import HIT, LAYER, cells, measure_density, memory
+from cloudchamber.follow.cloud import BINS, CHI2, FOUND, SECTORS, near
+from cloudchamber.follow.state import BEND, KK, LL, PP, SLOPE, TT, ZZ, move, reach, residual, scatter, toward, update
+from cloudchamber.physics import SPEED_OF_LIGHT
+from cloudchamber.tasks import follow
+from cloudchamber.tasks.follow import FOLLOWED, Follow, FollowConfig
+from cloudchamber.tasks.tracks import without_outliers
+
+Array = NDArray[Any]
+TRANSVERSE, ALONG = ((7, 8, 9), (8, 10, 11), (9, 11, 12)), ((13, 14), (14, 15))
+
+
+def states(number: int, seed: int = 0) -> list[Array]:
+    """States at 30 to 300 mm that fly outwards more or less, with pT from 0.15 GeV, and covariances of such tracks."""
+    random = np.random.default_rng(seed)
+    found = []
+    for _ in range(number):
+        phi, radius = random.uniform(-np.pi, np.pi), random.uniform(30, 300)
+        turned = phi + random.uniform(-0.7, 0.7)
+        bend = random.choice([-1, 1]) * 6e-4 / (0.15 + random.exponential(1))
+        place = [radius * np.cos(phi), radius * np.sin(phi), np.cos(turned), np.sin(turned), bend]
+        a = np.array([*place, random.uniform(-500, 500), random.normal(0, 2), *np.zeros(9)])
+        for rows, width in ((TRANSVERSE, [0.1, 3e-3, 2e-5]), (ALONG, [0.3, 5e-3])):
+            root = random.normal(size=(len(width),) * 2) * np.array(width)[:, None]
+            a[np.array(rows)] = root @ root.T
+        found.append(a)
+    return found
+
+
+def covariance(a: Array, rows: Any) -> Array:
+    return a[np.array(rows)]
+
+
+@pytest.mark.parametrize("a", states(8))
+def test_a_move_is_along_the_circle_and_its_errors_follow(a: Array) -> None:
+    turn, b = 0.4 * np.sign(a[BEND]), np.zeros(16)
+    arc = turn / a[BEND]
+    move(a, b, arc, np.sin(turn), np.cos(turn))
+    centre = a[:2] + np.array([-a[3], a[2]]) / a[BEND]
+    assert np.hypot(*(b[:2] - centre)) == pytest.approx(1 / abs(a[BEND]))
+    assert centre == pytest.approx(b[:2] + np.array([-b[3], b[2]]) / b[BEND])
+    assert b[5] == pytest.approx(a[5] + arc * a[SLOPE])
+    first = np.array([[1, arc, arc * arc / 2], [0, 1, arc], [0, 0, 1]])
+    assert covariance(b, TRANSVERSE) == pytest.approx(first @ covariance(a, TRANSVERSE) @ first.T)
+    second = np.array([[1, arc], [0, 1]])
+    assert covariance(b, ALONG) == pytest.approx(second @ covariance(a, ALONG) @ second.T)
+
+
+@pytest.mark.parametrize("a", states(20, seed=1))
+def test_layers_are_reached(a: Array) -> None:
+    b, radius = np.zeros(16), float(np.hypot(*a[:2]))
+    for at in (radius + 3, radius + 60, radius + 150):
+        arc, sine, cosine = reach(a, False, at)
+        if arc < 0:  # only where the circle turns by more than 53 degrees on the way, or ends before
+            turns = np.linspace(0, np.arcsin(0.8), 2000)
+            path = [np.hypot(*_on_circle(a, t / abs(a[BEND]))) for t in turns]
+            assert max(path) < at + 1e-3
+            continue
+        move(a, b, arc, sine, cosine)
+        assert np.hypot(*b[:2]) == pytest.approx(at, abs=1e-3)
+        assert (sine, cosine) == pytest.approx((np.sin(a[BEND] * arc), np.cos(a[BEND] * arc)), abs=1e-6)
+    arc, sine, cosine = reach(a, True, a[5] + 100 * np.sign(a[SLOPE]))
+    if arc > 0:
+        move(a, b, arc, sine, cosine)
+        assert b[5] == pytest.approx(a[5] + 100 * np.sign(a[SLOPE]))
+    assert reach(a, True, a[5] - 100 * np.sign(a[SLOPE]))[0] == -1
+
+
+def _on_circle(a: Array, arc: float) -> Array:
+    k = a[BEND]
+    straight, across = np.sin(k * arc) / k, (1 - np.cos(k * arc)) / k
+    return a[:2] + straight * a[2:4] + across * np.array([-a[3], a[2]])
+
+
+def hit(x: float, y: float, z: float, **more: Any) -> Any:
+    row = np.zeros(1, HIT)
+    row["x"], row["y"], row["z"], row["radius"], row["phi"] = x, y, z, np.hypot(x, y), np.arctan2(y, x)
+    row["error_t"], row["error_z"], row["track"] = 0.02, 0.3, -1
+    for name, value in more.items():
+        row[name] = value
+    return row[0]
+
+
+@pytest.mark.parametrize("a", states(8, seed=2))
+def test_nearest_point_and_residual(a: Array) -> None:
+    b, k = np.zeros(16), a[BEND]
+    place = _on_circle(a, 80.0)
+    normal = (a[:2] + np.array([-a[3], a[2]]) / k - place) * k
+    x, y = place + 0.7 * normal
+    arc, sine, cosine = toward(a, hit(x, y, 0.0))
+    assert arc == pytest.approx(80.0)
+    move(a, b, arc, sine, cosine)
+    along, across, dz, vt, vz, _ = residual(b, hit(x, y, b[5] + 0.5))
+    assert (along, across, dz) == pytest.approx((0, 0.7, 0.5), abs=1e-9)
+    lean = np.cos(np.arctan2(b[3], b[2]) - np.arctan2(y, x)) ** 2
+    assert vt == pytest.approx(0.02**2 * lean)
+    assert vz == pytest.approx(0.3**2 + a[SLOPE] ** 2 * 0.02**2 * (1 - lean))
+
+
+@pytest.mark.parametrize("a", states(8, seed=3))
+def test_the_update_is_that_of_kalman(a: Array) -> None:
+    across, dz, vt, vz = 0.05, -0.2, 0.02**2, 0.3**2
+    before = a.copy()
+    update(a, 0.0, across, dz, vt, vz)
+    for rows, found, measured, variance in (
+        (TRANSVERSE, [None, None, a[BEND] - before[BEND]], across, vt),
+        (ALONG, [a[5] - before[5], a[SLOPE] - before[SLOPE]], dz, vz),
+    ):
+        c = covariance(before, rows)
+        gain = c[:, 0] / (c[0, 0] + variance)
+        assert covariance(a, rows) == pytest.approx(c - np.outer(gain, c[0]), rel=1e-6, abs=1e-12)
+        for change, expected in zip(found, gain * measured, strict=True):
+            assert change is None or change == pytest.approx(expected)
+    c = covariance(before, TRANSVERSE)
+    shift, turn = c[:2, 0] / (c[0, 0] + vt) * across
+    assert a[:2] == pytest.approx(before[:2] + shift * np.array([-before[3], before[2]]))
+    # The direction turns by a tangent for an angle.
+    assert np.arctan2(a[3], a[2]) - np.arctan2(before[3], before[2]) == pytest.approx(np.arctan(turn), abs=1e-9)
+
+
+def test_scattering_by_hand() -> None:
+    """At 1 GeV and right angles: 13.6 MeV / (p beta) sqrt(0.02) (1 + 0.038 ln 0.02)."""
+    unit = SPEED_OF_LIGHT * 2e-3
+    a = np.zeros(16)
+    a[BEND] = unit
+    scatter(a, 0.02, False, unit)
+    angle = 0.0136 * np.sqrt(1 + 0.13957**2) * np.sqrt(0.02) * (1 + 0.038 * np.log(0.02))
+    assert (a[PP], a[LL], a[KK]) == pytest.approx((angle**2, angle**2, 0.0))
+
+
+def cloud(number: int = 4000, seed: int = 0) -> tuple[Array, Array, Array]:
+    """A cylinder at 100 mm and a disc at z = 600 mm full of hits, in cells."""
+    random = np.random.default_rng(seed)
+    layers = np.zeros(2, LAYER)
+    layers["disc"], layers["at"], layers["spread"] = [False, True], [100, 600], 2
+    layers["low"], layers["high"], layers["error_t"], layers["error_w"] = [-500, 30], [500, 180], 0.02, 0.3
+    hits = np.zeros(number, HIT)
+    disc, phi = random.random(number) < 0.5, random.uniform(-np.pi, np.pi, number)
+    hits["radius"] = np.where(disc, random.uniform(30, 180, number), random.uniform(98, 102, number))
+    hits["z"] = np.where(disc, random.uniform(598, 602, number), random.uniform(-500, 500, number))
+    hits["x"], hits["y"], hits["phi"] = hits["radius"] * np.cos(phi), hits["radius"] * np.sin(phi), phi
+    hits["error_t"], hits["error_r"], hits["error_z"] = 0.02, np.where(disc, 0.3, 0), np.where(disc, 0, 0.3)
+    hits["layer"], hits["track"] = disc, np.where(random.random(number) < 0.2, 0, -1)
+    order, start = cells(layers, hits["layer"], hits["radius"], hits["phi"], hits["z"])
+    return layers, hits[order], start
+
+
+def test_cells_hold_every_hit_once_and_the_density_is_that_of_free_hits() -> None:
+    layers, hits, start = cloud()
+    assert (start[0], start[-1]) == (0, len(hits))
+    assert (np.diff(start) >= 0).all()
+    assert len(start) == 2 * BINS * SECTORS + 1
+    measure_density(layers, hits, start)
+    free = hits["track"] < 0
+    barrel = np.histogram(hits["z"][free & (hits["layer"] == 0)], BINS, (-500, 500))[0]
+    assert layers["density"][0] == pytest.approx((barrel + 1) / (2 * np.pi * 100 * 1000 / BINS))
+    disc, edges = np.histogram(hits["radius"][free & (hits["layer"] == 1)], BINS, (30, 180))
+    assert layers["density"][1] == pytest.approx((disc + 1) / (np.pi * np.diff(edges**2)))
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_the_search_finds_what_brute_force_finds(layer: int) -> None:
+    layers, hits, start = cloud()
+    whole, real = memory()
+    random, total = np.random.default_rng(layer), 0
+    for a in states(400, seed=4):
+        phi = random.uniform(-np.pi, np.pi)
+        radius, turned = (100, phi + random.uniform(-0.7, 0.7)) if layer == 0 else (random.uniform(40, 170), phi)
+        a[:4] = radius * np.cos(phi), radius * np.sin(phi), np.cos(turned), np.sin(turned)
+        a[5], a[TT], a[ZZ] = 600 if layer else random.uniform(-450, 450), 4.0, 25.0
+        a[SLOPE] = np.copysign(max(abs(a[SLOPE]), 2), a[SLOPE]) if layer else a[SLOPE]
+        expected = {}
+        for row in np.flatnonzero((hits["layer"] == layer) & (hits["track"] < 0)):
+            _, t, dz, vt, vz, _ = residual(a, hits[row])
+            close = np.hypot(hits["x"][row] - a[0], hits["y"][row] - a[1]) < 40
+            if close and (value := t * t / (a[TT] + vt) + dz * dz / (a[ZZ] + vz)) < 9:
+                expected[row] = value
+        number = near(a, layer, layers, hits, start, 9.0, 1.0, 8, whole, real)
+        best = sorted(expected.values())[:8]
+        assert sorted(real[CHI2, :number]) == pytest.approx(best)
+        assert all(expected[row] == pytest.approx(c) for row, c in zip(whole[FOUND, :number], real[CHI2], strict=False))
+        total += number
+    assert total > 100
+
+
+@pytest.fixture(scope="module")
+def finder(toys: list[Event]) -> Follow:
+    found = Follow(FollowConfig())
+    found.fit(toys)
+    return found
+
+
+def test_tracks_are_found_whole(finder: Follow, toy: Callable[..., Event]) -> None:
+    event = toy(77, tracks=40, noise=100)
+    found = finder.find(event)
+    track, particle = found.point["object"].numpy(), event.point["object"].numpy()
+    tracks = found.rows("object")
+    assert 37 <= tracks <= 40
+    pure = [len(np.unique(particle[track == row])) == 1 for row in range(tracks)]
+    assert np.mean(pure) > 0.9
+    assert (track[particle >= 0] >= 0).mean() > 0.93
+    assert set(found.object) >= set(FOLLOWED)
+    ratio = []
+    for row in range(tracks):
+        own = np.bincount(particle[(track == row) & (particle >= 0)]).argmax()
+        truth = np.hypot(event.object["px"][own], event.object["py"][own])
+        ratio.append(float(found.object["pt"][row] / truth))
+        assert abs(float(found.object["z0"][row] - event.object["vz"][own])) < 1
+        assert abs(float(found.object["d0"][row])) < 0.5
+    assert np.median(np.abs(np.array(ratio) - 1)) < 0.02
+    assert np.median(found.object["missed"]) == 0
+
+
+def test_chi2_of_tracks_without_scattering_is_a_chi2(finder: Follow, toy: Callable[..., Event]) -> None:
+    """The toys do not scatter, the filter expects it: chi2 lies below its distribution, by far at low momenta only."""
+    found = finder.find(toy(78, tracks=60, noise=0))
+    stiff = found.object["pt"].numpy() > 1.5
+    probability = chi2_distribution.sf(found.object["chi2"].numpy(), found.object["ndf"].numpy())
+    assert stiff.sum() > 10
+    assert (probability[stiff] < 0.01).mean() < 0.1
+    assert 0.4 < probability[stiff].mean() < 0.95
+
+
+def partition(event: Event, label: torch.Tensor) -> set[frozenset[int]]:
+    return {frozenset(event.point["id"][label == row].tolist()) for row in range(int(label.max()) + 1)}
+
+
+@pytest.mark.parametrize("angle", [0.3, 3.0])
+def test_neither_the_order_of_hits_nor_the_angle_matters(finder: Follow, toys: list[Event], angle: float) -> None:
+    event = toys[1]
+    expected = partition(event, finder.find(event).point["object"])
+    order = torch.randperm(event.rows("point"), generator=torch.Generator().manual_seed(0))
+    x, y = event.point["x"], event.point["y"]
+    turned = event.with_columns(
+        "point", x=np.cos(angle) * x - np.sin(angle) * y, y=np.sin(angle) * x + np.cos(angle) * y
+    )
+    shuffled = Event(point={name: column[order] for name, column in turned.point.items()}, scene=event.scene)
+    assert partition(shuffled, finder.find(shuffled).point["object"]) == expected
+
+
+def test_a_batch_is_its_events(finder: Follow, toys: list[Event]) -> None:
+    together = finder.find(batch(toys[:2]))
+    apart = batch([finder.find(event) for event in toys[:2]])
+    for level in ("point", "object"):
+        for name, column in getattr(apart, level).items():
+            assert torch.equal(getattr(together, level)[name], column), name
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2])
+def test_events_of_almost_nothing(finder: Follow, toys: list[Event], rows: int) -> None:
+    event = Event(point={name: column[:rows] for name, column in toys[0].point.items()})
+    found = finder.find(event)
+    assert (found.rows("point"), found.rows("object")) == (rows, 0)
+    assert finder(event).rows("edge") == 0
+    assert without_outliers(event, found).rows("object") == 0
+
+
+def test_hits_of_unknown_layers_are_on_no_track(finder: Follow, toys: list[Event]) -> None:
+    layer = toys[0].point["layer"].clone()
+    layer[::3] = 99
+    found = finder.find(toys[0].with_columns("point", layer=layer))
+    assert (found.point["object"][::3] == -1).all()
+    assert Follow(FollowConfig()).find(toys[0]).rows("object") == 0
+
+
+def test_memory_for_paths_grows(finder: Follow, toys: list[Event], monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = finder.find(toys[0]).point["object"]
+    monkeypatch.setattr(follow, "_PATHS", 1)
+    assert torch.equal(finder.find(toys[0]).point["object"], expected)
+
+
+def test_edges_join_neighbours_on_tracks(finder: Follow, toys: list[Event]) -> None:
+    edges, track = finder(toys[0]).edge, finder.find(toys[0]).point["object"]
+    assert (track[edges["sender"]] == track[edges["receiver"]]).all()
+    assert len(edges["sender"]) == int((track >= 0).sum() - track.max() - 1)
+
+
+def test_every_setting_has_a_value_per_pass() -> None:
+    with pytest.raises(UserError, match=r"graph\.hits: expected 4 values as in graph\.pt, one per pass, found 2"):
+        Follow(FollowConfig(hits=(5, 4)))
+
+
+def test_a_second_pass_finds_what_the_first_leaves(toys: list[Event]) -> None:
+    stiff = FollowConfig(pt=(1.5, *FollowConfig().pt[1:]))
+    names = [name for name in FollowConfig.__dataclass_fields__ if name != "kind"]
+    first, both = Follow(FollowConfig(**{name: getattr(stiff, name)[:1] for name in names})), Follow(stiff)
+    for finder in (first, both):
+        finder.fit(toys)
+    before, after = first.find(toys[0]), both.find(toys[0])
+    assert 0 < before.rows("object") < after.rows("object")
+    assert set(before.object["pass"].tolist()) == {0.0} < set(after.object["pass"].tolist())
+    kept = before.point["object"] >= 0
+    assert torch.equal(before.point["object"][kept], after.point["object"][kept])
