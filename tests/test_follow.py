@@ -218,8 +218,7 @@ def test_tracks_are_found_whole(finder: Follow, toy: Callable[..., Event]) -> No
     ratio = []
     for row in range(tracks):
         own = np.bincount(particle[(track == row) & (particle >= 0)]).argmax()
-        truth = np.hypot(event.object["px"][own], event.object["py"][own])
-        ratio.append(float(found.object["pt"][row] / truth))
+        ratio.append(float(found.object["pt"][row] / torch.hypot(event.object["px"][own], event.object["py"][own])))
         assert abs(float(found.object["z0"][row] - event.object["vz"][own])) < 1
         assert abs(float(found.object["d0"][row])) < 0.5
     assert np.median(np.abs(np.array(ratio) - 1)) < 0.02
