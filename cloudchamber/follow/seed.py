@@ -32,6 +32,7 @@ from cloudchamber.follow.state import (
 
 Array = NDArray[Any]
 
+REACH = 2.5  # widths of its impact parameters that a pass reaches
 PIPE = 0.003  # radiation lengths between the beam line and the first layer
 
 
@@ -48,6 +49,10 @@ class Pass(NamedTuple):
     score: float
     holes: int
     shared: int
+
+    def covers(self, pt: Array, d0: Array, z0: Array) -> Array:
+        """Which particles of these parameters (GeV, mm, not negative) the pass is there for."""
+        return np.asarray((self.unit / self.curvature <= pt) & (d0 <= REACH * self.d0) & (z0 <= self.z0))
 
 
 @njit(cache=True, error_model="numpy")
@@ -120,7 +125,7 @@ def _inner(hit: Any, layer: Any, z0: float) -> tuple[float, float]:
 def _turn(outer: float, inner: float, limits: Pass) -> float:
     """How far apart in phi the hits of a track at two radii may be."""
     most = math.asin(min(limits.curvature * outer / 2, 1.0)) - math.asin(min(limits.curvature * inner / 2, 1.0))
-    return min(abs(most + 2.5 * limits.d0 * (1 / inner - 1 / outer)) + 0.003, 1.5)
+    return min(abs(most + REACH * limits.d0 * (1 / inner - 1 / outer)) + 0.003, 1.5)
 
 
 @njit(cache=True, error_model="numpy")
@@ -187,9 +192,12 @@ def follow_pairs(
     start: Array,
     whole: Array,
     real: Array,
-) -> int:
-    """Follow the seeds that begin with free hits in these two layers: fills ``paths``, -1 where they are too few."""
-    states, owner, number = np.zeros((4, 16)), np.full(len(hits), -1), 0  # owner: the best path of each hit
+) -> tuple[int, int]:
+    """Follow the seeds that begin with free hits in these two layers: fills ``paths``.
+
+    Returns the number of paths, -1 where ``paths`` is too short, and that of pairs of hits that were tried.
+    """
+    states, owner, number, tried = np.zeros((4, 16)), np.full(len(hits), -1), 0, 0  # owner: the best path of each hit
     layer, rows = layers[inner], BINS * SECTORS
     for second in range(start[outer * rows], start[(outer + 1) * rows]):
         hit = hits[second]
@@ -210,6 +218,7 @@ def follow_pairs(
                         continue
                     if abs(other.z - other.radius * (hit.z - other.z) / run) > limits.z0:
                         continue
+                    tried += 1
                     good = begin(states[0], states[1], other, hit, layer, layers[outer], limits.unit, limits.d0)
                     if not good or _bent(states[0], limits):
                         continue
@@ -217,8 +226,8 @@ def follow_pairs(
                         states, first, second, limits, owner, paths, number, layers, hits, start, whole, real
                     )
                     if number < 0:
-                        return -1
-    return number
+                        return -1, tried
+    return number, tried
 
 
 @njit(cache=True, error_model="numpy")

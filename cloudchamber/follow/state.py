@@ -21,6 +21,7 @@ TT, TP, TK, PP, PK, KK, ZZ, ZL, LL = range(7, 16)
 
 SHARPEST = 0.8  # largest sine of a turn between two layers
 MASS = 0.13957  # GeV, a pion's
+UNEVEN = 0.07  # of the field from one layer to the next: it is weaker towards the ends of a solenoid
 
 
 @njit(cache=True, error_model="numpy")
@@ -93,7 +94,7 @@ def move(a: Array, b: Array, arc: float, sine: float, cosine: float) -> None:
 
 @njit(cache=True, error_model="numpy")
 def scatter(a: Array, thickness: float, disc: bool, unit: float) -> None:
-    """Multiple scattering in a layer, 13.6 MeV formula of the PDG review, at the momentum of the state."""
+    """Multiple scattering in a layer, 13.6 MeV formula of the PDG review, at the momentum of the state; ``UNEVEN``."""
     square = a[SLOPE] * a[SLOPE]
     lean = math.sqrt(1 + (1 / max(square, 1e-4) if disc else square))
     momentum = (1 + square) * unit * unit / max(a[BEND] * a[BEND], 1e-12)  # squared
@@ -102,7 +103,7 @@ def scatter(a: Array, thickness: float, disc: bool, unit: float) -> None:
     angle *= angle * thick * (1 + MASS * MASS / momentum) / momentum  # squared, over beta squared
     a[PP] += angle * (1 + square)
     a[LL] += angle * (1 + square) * (1 + square)
-    a[KK] += angle * square * a[BEND] * a[BEND]
+    a[KK] += (angle * square + UNEVEN * UNEVEN) * a[BEND] * a[BEND]
 
 
 @njit(cache=True, error_model="numpy")

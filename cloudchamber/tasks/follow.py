@@ -27,7 +27,7 @@ from cloudchamber.follow import (
     memory,
     take_best,
 )  # fmt: skip
-from cloudchamber.physics import SPEED_OF_LIGHT, hit_sigmas
+from cloudchamber.physics import SPEED_OF_LIGHT, hit_sigmas, perigee
 from cloudchamber.physics.material import TRACKML
 from cloudchamber.tasks.tracks import track_pairs
 
@@ -39,6 +39,7 @@ FOLLOWED = ("chi2", "ndf", "hits", "pt", "eta", "d0", "z0", "worst", "score", "m
 _SHAPE = ("disc", "at", "spread", "low", "high", "thickness", "error_t", "error_w")
 _TABLES = ("onward", "seed", "inward")
 _RARE, _RARE_SEED = 0.003, 0.02  # share of the transitions from a layer below which one is left out
+UNIT = SPEED_OF_LIGHT * 2e-3  # GeV / mm, of curvature times pT in 2 T
 _THICKNESS = 0.02  # radiation lengths, where no wall is known
 _PATHS = 50_000  # memory for so many at first
 
@@ -52,19 +53,23 @@ class FollowConfig:
     most of the particles begin that are not found yet. ``seed_chi2``, ``chi2``: largest chi2 of a third, of a further
     hit (two degrees of freedom). ``hits``: least number on a path. ``score``: its least log likelihood ratio.
     ``holes``: layers it may miss. ``shared``: hits that it may lose to a better one.
+
+    ``worth``, one value for all passes: so many particles must begin in a pair of layers per thousand pairs of hits
+    that are tried there; else it costs more than it brings.
     """
 
     kind: Literal["follow"] = "follow"
     pt: tuple[float, ...] = (0.6, 0.25, 0.1, 0.12)
     z0: tuple[float, ...] = (150.0, 200.0, 200.0, 300.0)
-    d0: tuple[float, ...] = (0.15, 0.4, 2.0, 20.0)
+    d0: tuple[float, ...] = (0.15, 0.4, 2.0, 40.0)
     pairs: tuple[int, ...] = (16, 16, 16, 49)
     seed_chi2: tuple[float, ...] = (9.0, 12.0, 12.0, 12.0)
     chi2: tuple[float, ...] = (12.0, 15.0, 15.0, 15.0)
     hits: tuple[int, ...] = (7, 6, 5, 4)
-    score: tuple[float, ...] = (15.0, 12.0, 8.0, 10.0)
+    score: tuple[float, ...] = (15.0, 12.0, 8.0, 7.0)
     holes: tuple[int, ...] = (0, 1, 1, 1)
     shared: tuple[int, ...] = (0, 1, 1, 1)
+    worth: float = 1.0
 
 
 class Follow(nn.Module):
@@ -83,14 +88,13 @@ class Follow(nn.Module):
     def __init__(self, config: FollowConfig) -> None:
         super().__init__()
         self.config = config
-        names = [f.name for f in fields(config) if f.name != "kind"]
+        names = [f.name for f in fields(config) if f.name not in ("kind", "worth")]
         for name in names:
             expected, found = len(config.pt), len(getattr(config, name))
             if found != expected:
                 raise UserError(f"graph.{name}: expected {expected} values as in graph.pt, one per pass, found {found}")
-        unit = SPEED_OF_LIGHT * 2e-3  # of curvature times pT, in 2 T
         self.passes = [
-            Pass(unit / pt, unit, z0, d0, seed_chi2, chi2, hits, score, holes, shared)
+            Pass(UNIT / pt, UNIT, z0, d0, seed_chi2, chi2, hits, score, holes, shared)
             for pt, z0, d0, seed_chi2, chi2, hits, score, holes, shared in zip(
                 *(getattr(config, name) for name in names if name != "pairs"), strict=True
             )
@@ -112,21 +116,29 @@ class Follow(nn.Module):
         np.fill_diagonal(count, 0)
         tables = (_likeliest(count, _RARE), _likeliest(count, _RARE_SEED), _likeliest(count.T, _RARE))
         self.after = torch.from_numpy(np.stack(tables, axis=1))
-        self.begin = self.begin[:0]
+        self.begin, parameters = self.begin[:0], [_true_perigee(event) for event in events]
+        earlier = [
+            np.zeros(event.rows("object"), bool) for event in events
+        ]  # particles that a pass before is there for
         for number, size in enumerate(self.config.pairs):
             count = np.zeros_like(count)
-            for event, where, ends in zip(events, layer, pairs, strict=True):
-                np.add.at(count, _first_layers(event, where, ends, self._tracks(event)[0]), 1)
+            for event, where, ends, true, done in zip(events, layer, pairs, parameters, earlier, strict=True):
+                track, mine = self._tracks(event)[0], self.passes[number].covers(*true)
+                np.add.at(count, _first_layers(event, where, ends, track, mine & ~done), 1)
+                done |= mine
             order = np.argsort(-count, axis=None, kind="stable")[:size]
             order = order[count.ravel()[order] > len(events)]
             rows = np.stack([np.full(len(order), number), *np.unravel_index(order, count.shape)], axis=1)
-            self.begin = torch.cat([self.begin, torch.from_numpy(rows)])
+            before, self.begin = self.begin, torch.cat([self.begin, torch.from_numpy(rows)])
+            tried = sum(self._tracks(event)[3][len(before) :] for event in events)
+            worthy = count.ravel()[order] >= self.config.worth * 1e-3 * tried
+            self.begin = torch.cat([before, torch.from_numpy(rows[worthy])])
 
     def find(self, event: Event) -> Event:
         """The tracks: ``point.id``, ``point.object``, and in ``object`` the columns ``FOLLOWED``."""
         if len(event) != 1:
             return batch([self.find(part) for part in unbatch(event)])
-        track, rows, number = self._tracks(event)
+        track, rows, number, _ = self._tracks(event)
         columns = {name: rows[name] for name in ("chi2", "worst", "score", "missed")} | {"pass": number}
         with np.errstate(all="ignore"):  # of a path that the filter could not go back on
             columns |= {"ndf": 2 * rows["fitted"] - 5, **_perigee(rows["state"])}
@@ -141,8 +153,8 @@ class Follow(nn.Module):
         """The event with edges between hits that follow one another on a track."""
         return track_pairs(event, self.find(event))
 
-    def _tracks(self, event: Event) -> tuple[Array, Array, Array]:
-        """Track of each hit, -1 for none; the tracks, rows of ``TRACKS``; the pass that found each."""
+    def _tracks(self, event: Event) -> tuple[Array, Array, Array, Array]:
+        """Track of each hit, -1 for none; the tracks, rows of ``TRACKS``; passes; pairs tried per row of ``begin``."""
         keys, where = self.keys.numpy(), layer_key(event).numpy()
         layer = np.minimum(np.searchsorted(keys, where), max(len(keys) - 1, 0))
         known = np.flatnonzero(keys[layer] == where) if len(keys) else np.zeros(0, np.int64)
@@ -158,18 +170,19 @@ class Follow(nn.Module):
         order, start = cells(layers, layer[known], hits["radius"], hits["phi"], hits["z"])
         hits = hits[order]
         shared, paths, tracks = (layers, hits, start, *memory()), np.zeros(_PATHS, PATHS), np.zeros(len(hits), TRACKS)
-        found, number = [], 0
+        found, number, tried = [], 0, []
         for row, limits in enumerate(self.passes):
             measure_density(layers, hits, start)
             before = number
             for inner, outer in self.begin[self.begin[:, 0] == row, 1:].numpy():
-                while (most := follow_pairs(inner, outer, limits, paths, *shared)) < 0:
+                while (result := follow_pairs(inner, outer, limits, paths, *shared))[0] < 0:
                     paths = np.zeros(2 * len(paths), PATHS)
-                number = take_best(paths[:most], limits, tracks, number, *shared)
+                tried.append(result[1])
+                number = take_best(paths[: result[0]], limits, tracks, number, *shared)
             found.append(number - before)
         track = np.full(len(where), -1)
         track[known[order]] = hits["track"]
-        return track, tracks[:number], np.repeat(np.arange(len(found)), found)
+        return track, tracks[:number], np.repeat(np.arange(len(found)), found), np.array(tried, np.int64)
 
 
 def _shapes(events: Sequence[Event], layer: Sequence[Array], layers: int) -> Array:
@@ -204,17 +217,28 @@ def _likeliest(count: Array, rare: float) -> Array:
     return result
 
 
-def _first_layers(event: Event, layer: Array, pairs: Sequence[Array], track: Array) -> tuple[Array, Array]:
-    """The first two layers with free hits of each particle that counts in the score and is on no track as it should."""
+def _true_perigee(event: Event) -> tuple[Array, Array, Array]:
+    """pT (GeV), d0 and z0 (mm) of the particles."""
+    vx, vy, vz, px, py, pz, charge = (
+        event.object[name].double().numpy() for name in ("vx", "vy", "vz", "px", "py", "pz", "charge")
+    )
+    true = perigee(vx, vy, vz, px, py, pz, charge)
+    return true.pt, np.abs(true.d0), np.abs(true.z0)
+
+
+def _first_layers(
+    event: Event, layer: Array, pairs: Sequence[Array], track: Array, wanted: Array
+) -> tuple[Array, Array]:
+    """The first two layers with free hits of each wanted particle that counts in the score and is not found yet."""
     particle = event.point["object"].numpy()
     inner, outer = pairs
     hits = np.bincount(particle + 1, minlength=event.rows("object") + 1)[1:]
     both = np.flatnonzero((particle >= 0) & (track >= 0))
     joint, shared = np.unique(np.stack([particle[both], track[both]]), axis=1, return_counts=True)
-    found = np.zeros(len(hits), bool)
-    found[joint[0, (2 * shared > hits[joint[0]]) & (2 * shared > np.bincount(track[both])[joint[1]])]] = True
+    good = (2 * shared > hits[joint[0]]) & (2 * shared > np.bincount(track[both])[joint[1]])
+    wanted = wanted & ~np.isin(np.arange(len(hits)), joint[0, good])
     free = (track[inner] < 0) & (track[outer] < 0) & (layer[inner] != layer[outer])
-    rows = np.flatnonzero(free & ~found[particle[inner]] & (event.point["weight"].numpy()[inner] > 0))
+    rows = np.flatnonzero(free & wanted[particle[inner]] & (event.point["weight"].numpy()[inner] > 0))
     _, first = np.unique(particle[inner[rows]], return_index=True)  # pairs are in order along the track
     return layer[inner[rows[first]]], layer[outer[rows[first]]]
 
@@ -222,10 +246,6 @@ def _first_layers(event: Event, layer: Array, pairs: Sequence[Array], track: Arr
 def _perigee(state: Array) -> dict[str, Array]:
     """Parameters where a track that flies inwards is nearest to the beam line."""
     x, y, cosine, sine, bend, z, slope = state[:, :7].T
-    ahead, left = -(x * cosine + y * sine), x * sine - y * cosine  # of the beam line, as seen from the track
-    across = 1 - bend * left
-    d0 = (2 * left - bend * (ahead**2 + left**2)) / (1 + np.hypot(across, bend * ahead))
-    turn = np.arctan2(bend * ahead, across)
-    arc = np.divide(turn, bend, out=ahead.copy(), where=np.abs(turn) > 1e-9)
-    pt = SPEED_OF_LIGHT * 2e-3 / np.maximum(np.abs(bend), 1e-9)
-    return {"pt": pt, "eta": np.arcsinh(-slope), "d0": d0, "z0": z + slope * arc}
+    pt = UNIT / np.maximum(np.abs(bend), 1e-9)
+    found = perigee(x, y, z, -pt * cosine, -pt * sine, -pt * slope, np.sign(bend))
+    return {"pt": pt, "eta": found.eta, "d0": found.d0, "z0": found.z0}
