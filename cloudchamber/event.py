@@ -73,6 +73,18 @@ class Event:
         count = self.count[level]
         return torch.repeat_interleave(torch.arange(len(count), device=count.device), count)
 
+    def part(self, first: int, last: int) -> Self:
+        """Events ``first`` to ``last - 1`` of a batch, as a batch; ``0 <= first <= last <= len(self)``."""
+        edge = {level: [int(rows[:end].sum()) for end in (first, last)] for level, rows in self.count.items()}
+        levels: dict[str, Columns] = {}
+        for level in LEVELS:
+            columns = {name: column[slice(*edge[level])] for name, column in getattr(self, level).items()}
+            for name, column in columns.items():
+                if target := REFERENCES.get((level, name)):
+                    columns[name] = torch.where(column >= 0, column - edge[target][0], column)
+            levels[level] = columns
+        return replace(self, **levels, count={level: rows[first:last] for level, rows in self.count.items()})
+
     def with_columns(self, level: str, **columns: Tensor) -> Self:
         """A copy with columns of a level added or replaced."""
         return replace(self, **{level: {**getattr(self, level), **columns}})
