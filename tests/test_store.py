@@ -52,7 +52,6 @@ def test_a_range_is_the_batch_of_its_events(
     assert len(found) == last - first
     if found:
         same(batch(parts[first:last]), found)
-        same(batch(parts).part(first, last), found)
     with pytest.raises(IndexError, match="events"):
         file.range(first, len(parts) + 1)
 

@@ -16,6 +16,7 @@ from typing import Any, overload
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
 from cloudchamber.data.arrow import to_event, to_table
 from cloudchamber.errors import UserError
@@ -86,7 +87,8 @@ def _pieces(event: Event) -> Iterator[Event]:
     rows = sum((event.count[level].cpu().numpy() for level in LEVELS), np.zeros(len(event), np.int64))
     group = (np.cumsum(rows) - rows) // GROUP_ROWS
     edges = [0, *(np.flatnonzero(np.diff(group)) + 1).tolist(), len(event)]
-    return (event if len(edges) == 2 else event.part(first, last) for first, last in pairwise(edges))
+    whole = len(edges) == 2
+    return (event if whole else event.take(torch.arange(first, last)) for first, last in pairwise(edges))
 
 
 def _groups(events: Iterable[Event]) -> Iterator[list[Event]]:
