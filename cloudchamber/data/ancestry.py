@@ -18,7 +18,8 @@ def heavy(pdg: Array, quark: int) -> Array:
     number = np.abs(pdg)
     digits = np.stack([number // 10**place % 10 for place in (1, 2, 3)])
     hadron = (number < 10_000_000) & (digits[0] > 0) & (digits[1] > 0)  # diquarks have no tens
-    return hadron & (digits.max(axis=0) == quark)
+    found: Array = hadron & (digits.max(axis=0) == quark)
+    return found
 
 
 def ancestry(record: Table) -> Table:

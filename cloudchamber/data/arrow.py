@@ -45,6 +45,11 @@ def to_table(events: Sequence[Event], metadata: Mapping[str, Any], schema: Any =
     return pa.table(arrays, schema=found)
 
 
+def columns_of(schema: Any) -> dict[str, list[str]]:
+    """The names of the columns of each level of a table."""
+    return {level.name: [field.name for field in _fields(level.type)] for level in schema if level.name in LEVELS}
+
+
 def _describe(schema: Any) -> str:
     return ", ".join(f"{level.name}.{f.name} {f.type}" for level in schema for f in _fields(level.type))
 

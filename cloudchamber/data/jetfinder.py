@@ -97,12 +97,7 @@ class JetFinder:
         for jet in order[np.unique(owner[order], return_index=True)[1]]:
             eta = np.arcsinh(pz[jet] / pt[jet])
             if self.pt_min < pt[jet] < self.pt_max and abs(eta) < self.eta_max:
-                square = energy[jet] ** 2 - pt[jet] ** 2 - pz[jet] ** 2
-                scene = {
-                    "pt": pt[jet],
-                    "eta": eta,
-                    "phi": np.arctan2(py[jet], px[jet]),
-                    "mass": max(square, 0.0) ** 0.5,
-                }
+                mass = max(energy[jet] ** 2 - pt[jet] ** 2 - pz[jet] ** 2, 0.0) ** 0.5
+                scene = {"pt": pt[jet], "eta": eta, "phi": np.arctan2(py[jet], px[jet]), "mass": mass}
                 rows = edges[owner[jet]] + parts[ends[jet] - sizes[jet] : ends[jet]]
                 yield Jet(int(owner[jet]), rows, scene)

@@ -37,10 +37,11 @@ class JetsConfig:
     Jets are those of anti-kT of ``radius``, with pT from ``pt_min`` to ``pt_max`` (GeV) and |eta| below ``eta_max``,
     clustered from all visible particles with |eta| < ``reach_eta``. Of each, the ``constituents`` hardest particles
     are kept. ``smeared``: as a detector sees them (``smear``), or else as generated. ``hard``: the pT of the hard
-    collision reaches from the first of these times ``pt_min`` to the second times ``pt_max``. Radiation changes the pT:
-    at 550-650 GeV about a quarter of the hardest jets have hard collisions below 0.87 ``pt_min``. A lower value adds
-    these at more collisions per jet. ``seed``: jets depend on it, on their process and their number alone. The defaults are the recipe of the top tagging reference set
-    (arXiv:1902.09914) but for its detector simulation.
+    collision reaches from the first of these times ``pt_min`` to the second times ``pt_max``; radiation changes the pT,
+    and at 550-650 GeV about a quarter of the hardest jets have a hard collision below 0.87 ``pt_min``. A lower value
+    brings these in, at more collisions per jet. ``seed``: jets depend on it, on their process and their number alone.
+
+    The defaults are the recipe of the top tagging reference set (arXiv:1902.09914) but for its detector simulation.
     """
 
     process: tuple[str, ...] = ("top", "qcd")

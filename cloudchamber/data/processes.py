@@ -29,8 +29,8 @@ class Process:
     into: tuple[int, ...] = (1, 2, 3, 4, 5)
 
 
-#: Top, W, Z and H decay to quarks, tops by way of a hadronic W. W, Z and H are made beside a Z, quark (u, d, s) and gluon
-#: jets beside a Z that decays to neutrinos (as in arXiv:1810.05165). QCD: any 2 -> 2.
+#: Top, W, Z and H decay to quarks, tops by way of a hadronic W. W, Z and H are made beside a Z, quark (u, d, s) and
+#: gluon jets beside a Z that decays to neutrinos (as in arXiv:1810.05165). QCD: any 2 -> 2.
 PROCESSES: dict[str, Process] = {
     "top": Process(("Top:gg2ttbar = on", "Top:qqbar2ttbar = on", *_HADRONIC_W), (6,)),
     "w": Process(("WeakDoubleBoson:ffbar2ZW = on", *_INVISIBLE_Z, *_HADRONIC_W), (24,)),

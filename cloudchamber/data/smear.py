@@ -39,8 +39,8 @@ def smear(table: Table, rng: np.random.Generator) -> tuple[Table, Array]:
 
     ``table``: visible particles with ``px``, ``py``, ``pz``, ``energy`` (GeV), ``pdg``, ``charge``, ``vx``, ``vy``,
     ``vz`` (mm). Seen: ``px``, ``py``, ``pz``, ``energy``, ``type`` (see ``TYPES``), ``charge``, ``d0``, ``z0`` (mm, of
-    the perigee at the z axis, signs as in ``physics``) with ``sigma_d0``, ``sigma_z0``, all 0 without a track. A charged
-    particle without a track is seen as a neutral one.
+    the perigee at the z axis, signs as in ``physics``) with ``sigma_d0``, ``sigma_z0``, all 0 without a track. A
+    charged particle without a track is seen as a neutral one.
     """
     transverse, eta = pt(table["px"], table["py"]), pseudorapidity(table["px"], table["py"], table["pz"])
     track = (table["charge"] != 0) & (rng.random(len(eta)) < _efficiency(transverse, eta))

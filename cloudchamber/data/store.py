@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from cloudchamber.data.arrow import to_event, to_table
+from cloudchamber.data.arrow import columns_of, to_event, to_table
 from cloudchamber.errors import UserError
 from cloudchamber.event import LEVELS, Event, batch
 
@@ -125,6 +125,7 @@ class EventFile(Sequence[Event]):
                 self._metadata, schema = file.metadata, file.schema_arrow
             #: What ``write`` was told about the events, and by which version.
             self.about: dict[str, Any] = self._check((schema.metadata or {}).get(FORMAT.encode()))
+            self.columns = columns_of(schema)
             rows = [self._metadata.row_group(i).num_rows for i in range(self._metadata.num_row_groups)]
         self._starts = np.cumsum([0, *rows])
         self._cached: tuple[int, Any] | None = None
