@@ -30,6 +30,7 @@ class JetClass(JetFile):
     """
 
     suffixes = (".root",)
+    mark = "a tree with part_px"
 
     @classmethod
     def open(cls, path: Path) -> Self | None:

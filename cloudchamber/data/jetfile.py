@@ -19,9 +19,13 @@ INSTALL = "{suffix} files need {package}: pip install 'cloudchamber[jets]' ({err
 
 
 class JetFile(ABC):
-    """A file of jets; its ``labels`` are the names behind ``scene.label``, none where jets have no label."""
+    """A file of jets, its name ending in one of ``suffixes``, and told from other such files by its ``mark``.
+
+    ``labels`` are the names behind ``scene.label``, none where jets have no label.
+    """
 
     suffixes: tuple[str, ...]
+    mark: str
     labels: tuple[str, ...]
     path: Path
 

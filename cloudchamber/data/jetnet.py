@@ -27,6 +27,7 @@ class JetNet(JetFile):
     """
 
     suffixes = (".h5", ".hdf5")
+    mark = "particle_features and jet_features"
     labels: tuple[str, ...] = tuple(KINDS.values())
 
     @classmethod

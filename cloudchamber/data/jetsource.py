@@ -28,6 +28,7 @@ class ParquetJets(JetFile):
     """The jets of a Parquet file that ``write_jets`` wrote."""
 
     suffixes = (".parquet",)
+    mark = "columns point.px, ..., scene.pt, ..."
 
     @classmethod
     def open(cls, path: Path) -> Self | None:
@@ -150,7 +151,8 @@ def _open(path: Path) -> JetFile:
     for format in formats:
         if (file := format.open(path)) is not None:
             return file
-    raise UserError(f"{path}: expected jets of {' or '.join(format.__name__ for format in formats)}, found neither")
+    marks = " or ".join(f"{format.mark} ({format.__name__})" for format in formats)
+    raise UserError(f"{path}: no jets known here: expected {marks}")
 
 
 def open_jets(path: str | Path) -> Jets:

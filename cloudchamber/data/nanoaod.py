@@ -41,6 +41,7 @@ class NanoAOD(JetFile):
     """
 
     suffixes = (".root",)
+    mark = "a tree with FatJetPFCands_pFCandsIdx"
     labels: tuple[str, ...] = ()
 
     @classmethod

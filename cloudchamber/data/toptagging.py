@@ -26,6 +26,7 @@ class TopTagging(JetFile):
     """
 
     suffixes = (".h5", ".hdf5")
+    mark = "a pandas table with columns E_0, PX_0, ..., is_signal_new"
     labels: tuple[str, ...] = ("qcd", "top")
 
     @classmethod
@@ -76,6 +77,8 @@ class TopTagging(JetFile):
     def _columns(self, rows: Array, names: list[str]) -> Array:
         """Some columns side by side, shape ``(rows, names)``."""
         fields = {self.place[name][0] for name in names}
+        if not len(rows):
+            return np.empty((0, len(names)))
         blocks = {field: rows[field].reshape(len(rows), -1) for field in fields}
         if len(fields) == 1:
             block: Array = blocks[fields.pop()][:, [self.place[name][1] for name in names]]
