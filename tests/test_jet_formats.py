@@ -26,7 +26,7 @@ pytest.importorskip("h5py", reason="needs cloudchamber[jets]")
 pytest.importorskip("uproot", reason="needs cloudchamber[jets]")
 
 MOMENTUM = ("px", "py", "pz", "energy")
-quick = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def has(event: Event, level: str, expected: dict[str, Any]) -> None:
@@ -198,6 +198,20 @@ def test_a_malformed_file_is_told_in_one_line(tmp_path: Path, case: str, call: C
     makers.get(name, jetfiles.jetnet)(tmp_path / name, **change)
     refused(call("convert", tmp_path / name, "-o", tmp_path / "out"), name, *words)
     assert not list(tmp_path.glob("out/*.parquet")), "no half of a file is left"
+
+
+@quick
+@given(
+    row=st.integers(0, 24),
+    column=st.sampled_from(["part_px", "part_energy", "part_dzerr", "part_charge", "jet_eta", "jet_phi"]),
+    number=st.sampled_from(["nan", "inf", "-inf"]),
+)
+def test_a_number_that_is_none_is_named(tmp_path: Path, row: int, column: str, number: str) -> None:
+    jetfiles.jetclass(tmp_path / "a.root", value=(row, column, float(number)))
+    jets = open_jets(tmp_path / "a.root")
+    with pytest.raises(UserError, match=rf"a\.root: row {row + 1}, column {column}: expected a finite number, found"):
+        jets.range(max(row - 3, 0), 25)
+    assert len(jets.range(row + 1, 25)) == 24 - row
 
 
 @pytest.mark.parametrize("name", MAKERS)

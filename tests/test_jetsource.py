@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,6 +87,32 @@ def test_a_label_without_a_name(tmp_path: Path) -> None:
         UserError, match=r"a\.parquet: row 6, column scene\.label: expected a number from 0 to 1, found 2"
     ):
         jets.range(3, 8)
+
+
+@quick
+@given(
+    row=st.integers(0, 7),
+    column=st.sampled_from(["px", "energy", "pt", "mass"]),
+    number=st.sampled_from(["nan", "-inf"]),
+)
+def test_a_number_that_is_none(tmp_path: Path, row: int, column: str, number: str) -> None:
+    event = make(8, seed=3)
+    level = "scene" if column in event.scene else "point"
+    place = torch.nonzero(event.index(level) == row)
+    values = getattr(event, level)[column].clone()
+    values[place[:1]] = float(number)
+    store.write(tmp_path / "a.parquet", event.with_columns(level, **{column: values}), {"labels": ("top", "qcd")})
+    jets = open_jets(tmp_path)
+    if len(place):
+        with pytest.raises(UserError, match=rf"row {row + 1}, column {level}\.{column}: expected a finite .* {number}"):
+            jets.range(0, 8)
+    assert len(jets.range(row + 1, 8)) == 7 - row
+
+
+def test_another_process_reads_on(tmp_path: Path) -> None:
+    list(write_jets(tmp_path, [make(9)], ("top", "qcd")))
+    jets = open_jets(tmp_path)
+    same(pickle.loads(pickle.dumps(jets)).range(2, 5), jets.range(2, 5))
 
 
 def test_files_with_different_columns(tmp_path: Path) -> None:

@@ -79,5 +79,5 @@ class JetClass(JetFile):
             one = (marks != 0).sum(axis=0) == 1
             require(self.path, one, first + np.arange(len(one)), "label_*", (marks != 0).sum(axis=0), "one label of 1")
             scene = {"label": marks.argmax(axis=0), **scene}
-        names_of_jets = {name.removeprefix("jet_"): name for name in JET}
+        names_of_jets = dict(zip(("pt", "eta", "phi", "mass"), JET, strict=True))
         return to_event(self.path, first, count, point, scene, MOMENTUM | self.track | names_of_jets)

@@ -11,7 +11,7 @@ import torch
 
 from cloudchamber.data import store
 from cloudchamber.data.jetclass import JetClass
-from cloudchamber.data.jetfile import JetFile
+from cloudchamber.data.jetfile import JetFile, require, require_finite
 from cloudchamber.data.jetnet import JetNet
 from cloudchamber.data.nanoaod import NanoAOD
 from cloudchamber.data.toptagging import TopTagging
@@ -49,15 +49,13 @@ class ParquetJets(JetFile):
     def range(self, first: int, last: int) -> Event:
         """See ``JetFile``."""
         event = self.file.range(first, last)
-        if self.labels and len(event):
-            label = event.scene["label"]
-            bad = (label < 0) | (label >= len(self.labels))
-            if bad.any():
-                row = int(torch.argmax(bad.long()))
-                raise UserError(
-                    f"{self.path}: row {first + row + 1}, column scene.label: expected a number from 0 to "
-                    f"{len(self.labels) - 1}, found {int(label[row])}"
-                )
+        for level in COLUMNS:
+            rows = first + event.index(level).numpy()
+            table = {name: column.numpy() for name, column in getattr(event, level).items()}
+            require_finite(self.path, rows, table, {name: f"{level}.{name}" for name in table})
+            if self.labels and level == "scene" and len(event):
+                good, most = np.isin(table["label"], range(len(self.labels))), len(self.labels) - 1
+                require(self.path, good, rows, "scene.label", table["label"], f"a number from 0 to {most}")
         return event
 
 
