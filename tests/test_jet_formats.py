@@ -182,6 +182,7 @@ BAD: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "d0": ("a.root", {"value": (6, "part_d0err", np.inf)}, ("row 7, column part_d0err", "finite", "inf")),
     "jet_pt": ("a.root", {"value": (2, "jet_pt", np.nan)}, ("row 3, column jet_pt", "finite")),
     "two labels": ("a.root", {"value": (2, "label_QCD", 1)}, ("row 3, column label_*", "one label of 1", "2")),
+    "no type": ("a.root", {"value": (2, "part_isPhoton", 1)}, ("row 3, column part_is*", "one type of 1", "2")),
     "no energy": ("a.root", {"drop": "part_energy"}, ("tree", "a column part_energy")),
     "no part_px": ("a.root", {"drop": "part_px"}, ("no jets known here", "part_px (JetClass)", "(NanoAOD)")),
     "longer": ("a.root", {"longer": "part_pz"}, ("row 1, column part_pz", "as many as of part_px")),

@@ -71,6 +71,8 @@ class JetClass(JetFile):
         if "d0" in point:
             point["d0"] = 0 - point["d0"]
         if flags is not None:
+            kinds, owner = (flags != 0).sum(axis=0), first + np.repeat(np.arange(len(count)), count)
+            require(self.path, kinds == 1, owner, "part_is*", kinds, "one type of 1")
             point["type"] = flags.argmax(axis=0)
         mass = np.sqrt(np.maximum(energy**2 - (pt * np.cosh(eta)) ** 2, 0.0))
         scene = {"pt": pt, "eta": eta, "phi": phi, "mass": mass}

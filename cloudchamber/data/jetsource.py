@@ -54,7 +54,7 @@ class ParquetJets(JetFile):
             table = {name: column.numpy() for name, column in getattr(event, level).items()}
             require_finite(self.path, rows, table, {name: f"{level}.{name}" for name in table})
             if self.labels and level == "scene" and len(event):
-                good, most = np.isin(table["label"], range(len(self.labels))), len(self.labels) - 1
+                good, most = (table["label"] >= 0) & (table["label"] < len(self.labels)), len(self.labels) - 1
                 require(self.path, good, rows, "scene.label", table["label"], f"a number from 0 to {most}")
         return event
 
