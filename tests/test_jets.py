@@ -20,6 +20,7 @@ fastjet = pytest.importorskip("fastjet", reason="needs cloudchamber[simulate]")
 pytest.importorskip("pythia8mc", reason="needs cloudchamber[simulate]")
 
 SMALL = JetsConfig(process=("top", "qcd"), seed=11)
+SMEARED = JetsConfig(process=("hbb", "quark"), smeared=True, seed=5)
 MOMENTUM = ("px", "py", "pz", "energy")
 TRACK = ("charge", "d0", "z0", "sigma_d0", "sigma_z0")
 
@@ -31,7 +32,7 @@ def plain() -> Event:
 
 @pytest.fixture(scope="module")
 def smeared() -> Event:
-    return batch(simulate(JetsConfig(process=("hbb", "quark"), smeared=True, seed=5), 60))
+    return batch(simulate(SMEARED, 60))
 
 
 def same(one: Event, other: Event) -> None:
@@ -129,8 +130,9 @@ def test_masses() -> None:
 
 
 @pytest.mark.slow
-def test_processes_do_not_change_jets(plain: Event) -> None:
+def test_processes_do_not_change_jets(plain: Event, smeared: Event) -> None:
     same(batch(simulate(SMALL, 61, workers=2)), plain)
+    same(batch(simulate(SMEARED, 60, workers=2)), smeared)
 
 
 def test_a_jet_depends_on_seed_process_and_number_alone(plain: Event, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,6 +194,7 @@ def test_flavour_truth(smeared: Event) -> None:
         ({"radius": 0.0}, "radius from 0.1 to 1.5"),
         ({"eta_max": 9.0}, "eta_max"),
         ({"constituents": 0}, "constituents"),
+        ({"hard": (1.1, 1.2)}, "hard"),
         ({"seed": -1}, "seed"),
     ],
 )

@@ -67,6 +67,8 @@ class JetsConfig:
         for name, low, high in (("radius", 0.1, 1.5), ("eta_max", 0.1, 4.0), ("constituents", 1, 10_000)):
             if not low <= getattr(self, name) <= high:
                 raise UserError(f"jets: expected {name} from {low:g} to {high:g}; got {getattr(self, name):g}")
+        if not 0 < self.hard[0] <= 1 <= self.hard[1]:
+            raise UserError(f"jets: expected 0 < hard[0] <= 1 <= hard[1]; got {self.hard[0]:g} and {self.hard[1]:g}")
         if self.seed < 0:
             raise UserError(f"jets: seed is a number from 0 on; got {self.seed}")
 
