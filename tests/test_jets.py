@@ -121,8 +121,8 @@ def test_masses() -> None:
     """Medians of 120 jets of each against those of more, and the masses of the bosons.
 
     Top 174.2 +- 0.4 and QCD 70.7 +- 1.7 GeV (1000 jets each); another program, which takes the hardest jet that lies in
-    the range of pT even if a harder one lies above it, has 174 and 75.2 +- 1.3 GeV. The error of a median is 1.25 sigma /
-    sqrt(n), sigma half of the width of the central 68% (165-186 and 41-129 GeV): 1.2 and 5 GeV here; four are allowed.
+    the range of pT even if a harder one lies above it, has 174 and 75.2 +- 1.3 GeV. The error of a median is 1.25 sigma
+    / sqrt(n), sigma half of the width of the central 68% (165-186 and 41-129 GeV): 1.2 and 5 GeV; four are allowed.
     """
     event = batch(simulate(JetsConfig(process=("top", "qcd", "w", "z"), seed=2), 480))
     expected = {"top": (174.2, 5.0), "qcd": (70.7, 20.0), "w": (81.0, 3.0), "z": (91.5, 3.0)}
