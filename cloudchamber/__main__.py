@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from cloudchamber.errors import UserError
+
+if TYPE_CHECKING:
+    from cloudchamber.event import Event
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 simulators = typer.Typer(no_args_is_help=True, help="Make events with simulators.")
@@ -69,15 +73,63 @@ def collisions(
         _say(f"{name}: {event.rows('point')} hits, {event.rows('object')} particles")
 
 
+def _write_jets(batches: Iterable[Event], jets: int, labels: tuple[str, ...], output: Path) -> None:
+    """Write jets, with a bar of progress where somebody sees it, and say which files."""
+    from rich.progress import Progress
+
+    from cloudchamber.data.jetsource import write_jets
+
+    with Progress(console=complaints, transient=True, disable=not complaints.is_terminal) as bar:
+        task = bar.add_task("jets", total=jets)
+
+        def watched() -> Iterator[Event]:
+            for event in batches:
+                yield event
+                bar.advance(task, len(event))
+
+        for path, number in write_jets(output, watched(), labels):
+            _say(f"{path}: {number} jets")
+
+
+@simulators.command()
+def jets(
+    output: Output,
+    process: Annotated[list[str] | None, typer.Option(help="Such as top,qcd: jets of each in turn.")] = None,
+    jets: Annotated[int, typer.Option(help="How many, all processes together.", min=1)] = 1000,
+    seed: Annotated[int, typer.Option(help="Jets depend on it, their process and their number.", min=0)] = 1,
+    pt_min: Annotated[float, typer.Option(help="GeV.")] = 550.0,
+    pt_max: Annotated[float, typer.Option(help="GeV.")] = 650.0,
+    eta_max: Annotated[float, typer.Option(help="Of the jet's axis.")] = 2.0,
+    radius: Annotated[float, typer.Option(help="Of anti-kT.")] = 0.8,
+    smeared: Annotated[bool, typer.Option("--smeared", help="As a detector sees them, with tracks and truth.")] = False,
+    workers: Annotated[int, typer.Option(help="Processes of this computer.", min=1)] = 1,
+) -> None:
+    """Jets of top, w, z, hbb, quark, gluon or qcd: Pythia 8, FastJet, the recipe of the top tagging reference set."""
+    from cloudchamber.data.jets import JetsConfig, simulate
+
+    names = tuple(name for given in process or ["top,qcd"] for name in given.split(","))
+    config = JetsConfig(
+        process=names, pt_min=pt_min, pt_max=pt_max, eta_max=eta_max, radius=radius, smeared=smeared, seed=seed
+    )
+    _write_jets(simulate(config, jets, workers), jets, names, output)
+
+
 @app.command()
 def convert(
     events: Events,
     output: Output,
     format: Annotated[Format, typer.Option(help="How to write them.")] = Format.parquet,
 ) -> None:
-    """Write events in another format."""
+    """Write events in another format; jets of HDF5 or ROOT files always as Parquet."""
     from cloudchamber.data import convert, open_events
+    from cloudchamber.data.jetsource import is_foreign, open_jets
 
+    if is_foreign(events):
+        if format != Format.parquet:
+            raise UserError(f"{events}: jets are written as Parquet, not as {format.value}")
+        found = open_jets(events)
+        _write_jets(found.batches(), len(found), found.labels, output)
+        return
     source = open_events(events)
     convert(source, output, format)
     _say(f"{len(source)} events -> {output}")

@@ -73,6 +73,24 @@ class Event:
         count = self.count[level]
         return torch.repeat_interleave(torch.arange(len(count), device=count.device), count)
 
+    def take(self, events: Tensor) -> Self:
+        """The events of these numbers, in this order, as a batch; shape ``(events,)``, int64."""
+        count = {level: rows[events] for level, rows in self.count.items()}
+        shift = {}
+        for level, rows in self.count.items():
+            start, new = rows.cumsum(0) - rows, count[level].cumsum(0) - count[level]
+            shift[level] = start[events] - new
+        levels: dict[str, Columns] = {}
+        for level in LEVELS:
+            owner = torch.repeat_interleave(torch.arange(len(events), device=events.device), count[level])
+            rows = torch.arange(len(owner), device=events.device) + shift[level][owner]
+            columns = {name: column[rows] for name, column in getattr(self, level).items()}
+            for name, column in columns.items():
+                if target := REFERENCES.get((level, name)):
+                    columns[name] = torch.where(column >= 0, column - shift[target][owner], column)
+            levels[level] = columns
+        return replace(self, **levels, count=count)
+
     def with_columns(self, level: str, **columns: Tensor) -> Self:
         """A copy with columns of a level added or replaced."""
         return replace(self, **{level: {**getattr(self, level), **columns}})

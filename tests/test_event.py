@@ -53,6 +53,14 @@ def test_unbatch_is_the_inverse_of_batch(parts: list[Event]) -> None:
 
 
 @settings(deadline=None, max_examples=50)
+@given(st.lists(events(), min_size=1, max_size=5), st.data())
+def test_take(parts: list[Event], data: st.DataObject) -> None:
+    order = data.draw(st.permutations(range(len(parts))))[: data.draw(st.integers(1, len(parts)))]
+    same(batch(parts).take(torch.tensor(order)), batch([parts[i] for i in order]))
+    assert len(batch(parts).take(torch.tensor([], dtype=torch.int64))) == 0
+
+
+@settings(deadline=None, max_examples=50)
 @given(st.lists(events(), min_size=2, max_size=5), st.integers(1, 4))
 def test_a_batch_of_batches_is_one_batch(parts: list[Event], cut: int) -> None:
     cut = min(cut, len(parts) - 1)

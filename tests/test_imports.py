@@ -82,5 +82,6 @@ def test_no_module_is_imported_from_outside_its_dependencies() -> None:
         for node in ast.parse((PACKAGE / path).read_text()).body:
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            optional = {"acts", "pythia8mc", "dask", "distributed", "onnx", "onnxruntime"}
+            optional = {"acts", "pythia8mc", "fastjet", "h5py", "hdf5plugin", "uproot"}
+            optional |= {"dask", "distributed", "onnx", "onnxruntime"}
             assert not {name.split(".")[0] for name in names} & optional, path

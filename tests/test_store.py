@@ -37,6 +37,40 @@ def test_round_trip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: list
         same(before, after)
 
 
+@quick
+@given(parts=st.lists(events(), max_size=6), group=st.sampled_from([1, 20, store.GROUP_ROWS]), data=st.data())
+def test_a_range_is_the_batch_of_its_events(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: list[Event], group: int, data: st.DataObject
+) -> None:
+    """Whether written one by one or as a batch, a range reads as the batch of the same events."""
+    monkeypatch.setattr(store, "GROUP_ROWS", group)
+    store.write(tmp_path / "events.parquet", [batch(parts)] if len(parts) % 2 else parts)
+    file = store.EventFile(tmp_path / "events.parquet")
+    first = data.draw(st.integers(0, len(parts)))
+    last = data.draw(st.integers(first, len(parts)))
+    found = file.range(first, last)
+    assert len(found) == last - first
+    if found:
+        same(batch(parts[first:last]), found)
+    with pytest.raises(IndexError, match="events"):
+        file.range(first, len(parts) + 1)
+
+
+def test_a_range_names_the_row_of_a_bad_reference(tmp_path: Path) -> None:
+    good = Event(point={"object": torch.tensor([0, -1])}, object={"id": torch.tensor([1])})
+    bad = Event(point={"object": torch.tensor([0, 1])}, object={"id": torch.tensor([1])})
+    store.write(tmp_path / "a.parquet", [good, good, bad, good])
+    file = store.EventFile(tmp_path / "a.parquet")
+    assert len(file.range(0, 2)) == 2
+    with pytest.raises(UserError, match=r"row 3, column point\.object: expected -1 or a row of object"):
+        file.range(1, 4)
+
+
+def test_what_the_file_is_about(tmp_path: Path) -> None:
+    store.write(tmp_path / "a.parquet", [], about={"labels": ["top", "Ωqcd"]})
+    assert store.EventFile(tmp_path / "a.parquet").about["labels"] == ["top", "Ωqcd"]
+
+
 @pytest.mark.parametrize("shape", [(3,), (0,), (3, 4), (0, 4), (3, 2, 2)])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_dtype_and_shape_are_kept(tmp_path: Path, dtype: torch.dtype, shape: tuple[int, ...]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cloudchamber.data import detector
+from cloudchamber.data import detector, pythia
 from cloudchamber.data.digitize import Clusters, digitize, noise
 from cloudchamber.data.transport import INSTALL, MOMENTUM, POSITION, Array, Table, Transport
 from cloudchamber.data.weights import hit_weights
@@ -153,18 +153,8 @@ class _Generator:
     """A Pythia 8 generator of independent collisions."""
 
     def __init__(self, settings: tuple[str, ...], config: CollisionsConfig) -> None:
-        try:
-            import pythia8mc
-        except ImportError as error:
-            raise UserError(INSTALL.format(error=error)) from None
-        self.pythia = pythia8mc.Pythia("", False)
-        common = ("Print:quiet = on", "Beams:idA = 2212", "Beams:idB = 2212", f"Beams:eCM = {config.energy_gev}")
-        for setting in (*common, "Random:setSeed = on", *settings):
-            if not self.pythia.readString(setting, False):
-                raise UserError(f"Pythia does not know the setting {setting!r}")
-        if not self.pythia.init():
-            raise UserError(f"Pythia cannot start with the settings {list(settings)}")
-        self.charge: dict[int, float] = {}
+        self.pythia = pythia.start(settings, config.energy_gev, INSTALL)
+        self.charges = pythia.Charges(self.pythia)
 
     def collide(self, collisions: int, rng: np.random.Generator) -> Table:
         """The final-state particles of so many collisions: mm, GeV, time in mm/c; ``collision`` counts from 0."""
@@ -176,13 +166,9 @@ class _Generator:
         origin, momentum = batch.vProd, batch.p
         fields = {"px": momentum.px, "py": momentum.py, "pz": momentum.pz, "vx": origin.px, "vy": origin.py}
         fields |= {"vz": origin.pz, "vt": origin.e, "m": batch.m, "pdg": batch.id}
-        flat = {name: awkward.fill_none(awkward.flatten(field), 0) for name, field in fields.items()}
-        table: Table = {name: awkward.to_numpy(field) for name, field in flat.items()}  # no vertex is the origin
+        table: Table = {name: pythia.flat(field) for name, field in fields.items()}
         table["collision"] = np.repeat(np.arange(len(batch)), awkward.to_numpy(awkward.num(batch.id)))
-        types, which = np.unique(table["pdg"], return_inverse=True)
-        for kind in set(types.tolist()) - self.charge.keys():
-            self.charge[kind] = self.pythia.particleData.charge(kind)
-        table["charge"] = np.array([self.charge[kind] for kind in types.tolist()])[which]
+        table["charge"] = self.charges(table["pdg"])
         return table
 
 
