@@ -20,12 +20,12 @@ from cloudchamber.data.collisions import CollisionsConfig, simulate
 from cloudchamber.evaluate import Scores, evaluate
 from cloudchamber.event import Event
 from cloudchamber.metrics import Fraction
-from cloudchamber.reconstruct import Reconstructor
+from cloudchamber.reconstruct import SHIPPED, Reconstructor
 
-OURS = "network"
-NAMES = {OURS: "cloudchamber"} | {f"ckf-{c}": f"CKF {c}, pT > 0.5" for c in "DE"}
+OURS, GRAPH = SHIPPED
+NAMES = {OURS: "cloudchamber", GRAPH: "its graph network"} | {f"ckf-{c}": f"CKF {c}, pT > 0.5" for c in "DE"}
 NAMES |= {"ckf-F": "CKF F, all pT", "ckf-G": "CKF G, all pT, 3 passes"}
-CKF = tuple(finder.removeprefix("ckf-") for finder in NAMES if finder != OURS)
+CKF = tuple(finder.removeprefix("ckf-") for finder in NAMES if finder not in SHIPPED)
 _PACKAGES = ("torch", "numba", "numpy", "pyacts", "onnxruntime")
 
 Progress = Callable[[], object]

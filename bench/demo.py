@@ -24,7 +24,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from bench.compare import CKF, NAMES, OURS, Found, compare, machine, make_events, stage_rates
+from bench.compare import CKF, GRAPH, NAMES, OURS, Found, compare, machine, make_events, stage_rates
 from bench.tables import STAGES, heads, legend, rows, stage_table
 from bench.tracks import numbers, write
 from cloudchamber.data import open_events
@@ -35,7 +35,7 @@ from cloudchamber.reconstruct import Reconstructor
 from cloudchamber.report import Curve, console_table, markdown_table, plot_efficiency, plot_event, write_display
 from cloudchamber.report.scores import stage_rows
 
-SHIPPED = Path(str(files("cloudchamber") / "data" / "example.parquet"))
+EXAMPLE = Path(str(files("cloudchamber") / "data" / "example.parquet"))
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def draw(found: Sequence[Found], event: Event, directory: Path, bars: Progress) 
 def run(options: argparse.Namespace, console: Console) -> None:
     """Everything, in order."""
     start, facts = time.perf_counter(), machine()
-    path, finders = options.directory / "events", [OURS, *(f"ckf-{c}" for c in options.ckf)]
+    path, finders = options.directory / "events", [OURS, GRAPH, *(f"ckf-{c}" for c in options.ckf)]
     facts |= {"seed": options.seed, "pileup": options.pileup}
     can_simulate = all(find_spec(name) for name in ("acts", "pythia8mc"))
     if not can_simulate:
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
             "pyacts or pythia8mc is not installed (they need Linux with glibc >= 2.34): this runs on the one simulated "
             "event that ships with the package (tt̄ + 60 pile-up), without the Kalman filter.\n"
         )
-        path, finders = SHIPPED, [OURS]
+        path, finders = EXAMPLE, [OURS, GRAPH]
         facts |= {"seed": None, "pileup": 60}
     with progress(console) as bars:
         if can_simulate:

@@ -1,11 +1,11 @@
 """A track finder in a process of its own: its tracks, its time and its memory.
 
-    python -m bench.measure network events -o PATH
+    python -m bench.measure follow events -o PATH
 
 says "ready", reads numbers of events, one per line, from standard input, finds the tracks of each and answers with one
 line of JSON (wall and CPU seconds, peak memory). When the input ends it writes the tracks of all events it was asked
-for, in the order of the source, to ``PATH.parquet``. ``network`` is the model that ships (``--model`` takes another),
-``ckf-X`` configuration X of ``bench/ckf.py``. ``Worker`` is the other side of the pipe.
+for, in the order of the source, to ``PATH.parquet``. ``follow`` and ``graph`` are models that ship
+(``--model`` takes another), ``ckf-X`` is configuration X of ``bench/ckf.py``. ``Worker`` is the other side of the pipe.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from cloudchamber.event import Event
 Finder = Callable[[Event], tuple[Event, float, float]]
 
 
-def network(model: str | None, first: Event) -> Finder:
+def trained(model: str, first: Event) -> Finder:
     """The model: hits in memory to fitted tracks in memory. Runs the first event once before, which compiles."""
     from cloudchamber.reconstruct import Reconstructor
 
@@ -92,7 +92,7 @@ class Worker:
 
     def __init__(self, finder: str, events: Path, path: Path, model: Path | None = None) -> None:
         command = [sys.executable, "-m", "bench.measure", finder, str(events.absolute()), "-o", str(path.absolute())]
-        command += ["--model", str(model.absolute())] if model and finder == "network" else []
+        command += ["--model", str(model.absolute())] if model and finder == "follow" else []
         self.finder, self.tracks = finder, path.with_name(f"{path.name}.parquet")
         self.log = path.with_name(f"{path.name}.log")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -142,7 +142,7 @@ _ROOT = Path(__file__).parents[1]
 def main() -> None:
     """Measure one finder on events of a directory or file."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("finder", help="network, or ckf-X with a configuration X of bench/ckf.py")
+    parser.add_argument("finder", help="follow, graph, or ckf-X with a configuration X of bench/ckf.py")
     parser.add_argument("events", type=Path)
     parser.add_argument("-o", dest="path", type=Path, required=True, help="where to write, without suffix")
     parser.add_argument("--model", help="checkpoint of another model")
@@ -150,7 +150,7 @@ def main() -> None:
     try:
         source = open_events(arguments.events)
         name, _, config = arguments.finder.partition("-")
-        finder = kalman(config) if name == "ckf" else network(arguments.model, source[0])
+        finder = kalman(config) if name == "ckf" else trained(arguments.model or name, source[0])
         tracks: dict[int, Event] = {}
         answers = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)  # what libraries print must not come between the answers

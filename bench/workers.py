@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from bench.compare import machine
-from bench.demo import SHIPPED
+from bench.demo import EXAMPLE
 from bench.tracks import describe, write
 from cloudchamber.data import open_events, store
 from cloudchamber.errors import UserError
@@ -50,14 +50,14 @@ class Sample:
 
 def copies(number: int) -> Iterator[Event]:
     """The shipped event, several times, without truth."""
-    event = open_events(SHIPPED)[0]
+    event = open_events(EXAMPLE)[0]
     for index in range(number):
         yield _some(event, torch.ones(event.rows("point"), dtype=torch.bool), index)
 
 
 def small(number: int) -> Iterator[Event]:
     """A share, 2 to 10%, of the particles and of the noise of the shipped event."""
-    event, random = open_events(SHIPPED)[0], torch.Generator().manual_seed(1)
+    event, random = open_events(EXAMPLE)[0], torch.Generator().manual_seed(1)
     owner = event.point["object"]
     for index in range(number):
         share = 0.02 + 0.08 * torch.rand(1, generator=random)

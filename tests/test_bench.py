@@ -56,7 +56,7 @@ def test_finders_take_turns_on_every_event(found: list[Found], source: EventSour
 
 
 def test_worker_fails_with_its_last_words(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"network: .*none: no such file"):
+    with pytest.raises(UserError, match=r"follow: .*none: no such file"):
         Worker(OURS, tmp_path / "none", tmp_path / "x")
 
 
@@ -67,7 +67,7 @@ def _ask_the_dead(path: Path, directory: Path) -> None:
 
 
 def test_worker_that_was_killed(source: EventSource, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="network: it ended with status -9"):
+    with pytest.raises(UserError, match="follow: it ended with status -9"):
         _ask_the_dead(source.path, tmp_path)
 
 
@@ -93,14 +93,18 @@ def test_a_function_that_is_gone_is_named() -> None:
         stages.find("cloudchamber.ops:nothing")
 
 
-def test_stage_times(source: EventSource) -> None:
+GRAPH_STAGES = {"candidate edges", "triplets", "filter", "network", "track building", "fit", "judgement", "rest"}
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"), [("graph", GRAPH_STAGES), ("follow", {"following", "fit", "judgement", "rest"})]
+)
+def test_stage_times(source: EventSource, model: str, expected: set[str]) -> None:
     owner, name = stages.find("cloudchamber.tasks.edges:fitted_tracks")
     before = getattr(owner, name)
-    times = stages.stage_times(Reconstructor(), list(source))
+    times = stages.stage_times(Reconstructor(model), list(source))
     assert getattr(owner, name) is before
-    assert {"candidate edges", "triplets", "filter", "network", "track building", "fit", "judgement", "rest"} == set(
-        times
-    )
+    assert set(times) == expected
     assert all(time["seconds"] > 0 for time in times.values())
     assert tables.time_rows(times)[-1]["seconds"] == pytest.approx(sum(time["seconds"] for time in times.values()))
 
@@ -122,10 +126,10 @@ def test_section_and_files(source: EventSource, tmp_path: Path) -> None:
     paths = tracks.write(tmp_path, {"a.md": text, "a.json": json.dumps(numbers)})
     assert [path.name for path in paths] == ["a.md", "a.json"]
     read = json.loads(paths[1].read_text())
-    assert set(read["finders"]) == {"cloudchamber"}
-    assert set(read["stages"]) >= {"filter", "network", "tracks"}
+    assert set(read["finders"]) == {"cloudchamber", "its graph network"}
+    assert set(read["stages"]) >= {"pass 1", "passes 1-2", "tracks"}
     assert read["hits"] == [event.rows("point") for event in source]
-    for row in ("| TrackML, primaries", "| Efficiency pT > 0.5, %", "| candidate edges", "| network"):
+    for row in ("| TrackML, primaries", "| Efficiency pT > 0.5, %", "| following", "| passes 1-2"):
         assert row in paths[0].read_text()
 
 

@@ -153,6 +153,16 @@ class Follow(nn.Module):
         """The event with edges between hits that follow one another on a track."""
         return track_pairs(event, self.find(event))
 
+    def stages(self, event: Event) -> dict[str, Event]:
+        """The edges along the tracks of the first pass, of the first two, and so on."""
+        found, stages = self.find(event), {}
+        number = torch.cat([found.object["pass"], torch.tensor([torch.inf])])[found.point["object"]]
+        for last in range(len(self.passes)):
+            track = torch.where(number <= last, found.point["object"], -1)
+            name = f"passes 1-{last + 1}" if last else "pass 1"
+            stages[name] = track_pairs(event, found.with_columns("point", object=track))
+        return stages
+
     def _tracks(self, event: Event) -> tuple[Array, Array, Array, Array]:
         """Track of each hit, -1 for none; the tracks, rows of ``TRACKS``; passes; pairs tried per row of ``begin``."""
         keys, where = self.keys.numpy(), layer_key(event).numpy()

@@ -26,8 +26,8 @@ UNFITTED = 1e4  # stands for what is not a number
 class QualityConfig:
     """Settings of ``Quality``.
 
-    ``stage``: the name in reports of the tracks before it. ``threshold``: probability from which one is kept.
-    ``compress``: the network is given log(1 + |x|) of its inputs, which tames those with long tails.
+    ``stage``: the name in reports of the tracks that a task before it found. ``threshold``: probability from which one
+    is kept. ``compress``: the network is given log(1 + |x|) of its inputs, which tames those with long tails.
     """
 
     kind: Literal["quality"] = "quality"
@@ -119,6 +119,7 @@ class Quality(Task):
         return {"efficiency": Fraction.of(kept[right].numpy()), "purity": Fraction.of(right[kept].numpy())}
 
     def stages(self, event: Event) -> dict[str, Event]:
-        """The edges after each stage of a task that finds the tracks, and those along all tracks that are found."""
-        before = self.graph.stages(event) if isinstance(self.graph, Proposal) else {}
-        return {**before, self.config.stage: track_pairs(event, self.prepare(event))}
+        """The edges after each stage of the finder, the last of which are those along all tracks that it finds."""
+        before: dict[str, Event] = self.graph.stages(event)
+        after = {self.config.stage: track_pairs(event, self.prepare(event))} if isinstance(self.graph, Proposal) else {}
+        return before | after
