@@ -92,7 +92,7 @@ def cloud(task: Task, points: int, edges: int, seed: int = 0) -> dict[str, torch
         return torch.from_numpy(wide.astype(np.float32))
 
     if "object" in task.columns:
-        return {"object": features(points, len(task.columns["object"]))}
+        return {"object": features(points, len(task.columns["object"])).abs()}  # as ``Quality.arrays`` gives them
     found = {"point": features(points, len(task.columns["point"]))}
     found["layer"] = torch.from_numpy(random.integers(0, 3000, points))
     if "edge" in task.columns:
