@@ -66,7 +66,7 @@ class Quality(Task):
         """Learn what the finder does, and the scale of the inputs."""
         self.graph.fit(events)
         rows = torch.cat([self.arrays(self.prepare(event))["object"] for event in events[:4]])
-        self.scale.fit(torch.log1p(rows) if self.config.compress else rows)
+        self.scale.fit(torch.log(1 + rows) if self.config.compress else rows)
 
     def prepare(self, event: Event) -> Event:
         """The tracks, with their evidence and their target."""
@@ -85,7 +85,7 @@ class Quality(Task):
 
     def judge(self, *arrays: Tensor) -> Tensor:
         """Logits of the tracks."""
-        rows = torch.log1p(arrays[0]) if self.config.compress else arrays[0]
+        rows = torch.log(1 + arrays[0]) if self.config.compress else arrays[0]
         logits: Tensor = self.network(self.scale(rows)).squeeze(1)
         return logits
 
