@@ -21,7 +21,7 @@ TT, TP, TK, PP, PK, KK, ZZ, ZL, LL = range(7, 16)
 
 SHARPEST = 0.8  # largest sine of a turn between two layers
 MASS = 0.13957  # GeV, a pion's
-UNEVEN = 0.07  # of the field from one layer to the next: it is weaker towards the ends of a solenoid
+UNEVEN = 0.1  # of the field from one layer to the next: it is weaker towards the ends of a solenoid
 
 
 @njit(cache=True, error_model="numpy")

@@ -154,10 +154,10 @@ class Follow(nn.Module):
         return track_pairs(event, self.find(event))
 
     def stages(self, event: Event) -> dict[str, Event]:
-        """The edges along the tracks of the first pass, of the first two, and so on."""
+        """The edges along the tracks of the first pass, of the first two, and so on, without the last."""
         found, stages = self.find(event), {}
         number = torch.cat([found.object["pass"], torch.tensor([torch.inf])])[found.point["object"]]
-        for last in range(len(self.passes)):
+        for last in range(len(self.passes) - 1):
             track = torch.where(number <= last, found.point["object"], -1)
             name = f"passes 1-{last + 1}" if last else "pass 1"
             stages[name] = track_pairs(event, found.with_columns("point", object=track))

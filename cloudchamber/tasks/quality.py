@@ -15,7 +15,6 @@ from cloudchamber.event import Event, batch, unbatch
 from cloudchamber.losses import binary_focal
 from cloudchamber.metrics import Fraction, Match, matched
 from cloudchamber.nn import MLP, MLPConfig
-from cloudchamber.tasks.graph import Proposal
 from cloudchamber.tasks.task import Task
 from cloudchamber.tasks.tracks import track_pairs
 
@@ -119,7 +118,5 @@ class Quality(Task):
         return {"efficiency": Fraction.of(kept[right].numpy()), "purity": Fraction.of(right[kept].numpy())}
 
     def stages(self, event: Event) -> dict[str, Event]:
-        """The edges after each stage of the finder, the last of which are those along all tracks that it finds."""
-        before: dict[str, Event] = self.graph.stages(event)
-        after = {self.config.stage: track_pairs(event, self.prepare(event))} if isinstance(self.graph, Proposal) else {}
-        return before | after
+        """The edges after each stage of the finder, and those along all tracks that it finds."""
+        return {**self.graph.stages(event), self.config.stage: track_pairs(event, self.prepare(event))}
