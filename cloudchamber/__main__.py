@@ -141,12 +141,18 @@ def train(
     output: Output,
     settings: Settings = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the training in the directory.")] = False,
+    start: Annotated[
+        str, typer.Option("--from", metavar="CHECKPOINT", help="Begin with its weights, but for the head.")
+    ] = "",
 ) -> None:
     """Train a network."""
     from cloudchamber.config import load
     from cloudchamber.train import train
 
-    _say(f"best weights: {train(load(config, settings or ()), output, resume=resume)}")
+    run = load(config, settings or ())
+    if start:
+        run = replace(run, train=replace(run.train, start=start))
+    _say(f"best weights: {train(run, output, resume=resume)}")
 
 
 @app.command()

@@ -74,8 +74,10 @@ def resolve(run: Run) -> Run:
 def build(run: Run) -> Task:
     """The task of a resolved run, untrained. Raises ``UserError`` when its parts do not fit together."""
     kind = TASKS[run.task.kind][1]
-    if run.model.kind != kind.model:
-        raise UserError(f"model.kind: a task of kind {run.task.kind!r} needs {kind.model!r}, found {run.model.kind!r}")
+    for section, kinds in (("model", kind.models), ("graph", kind.graphs)):
+        if (found := getattr(run, section).kind) not in kinds:
+            needed = " or ".join(map(repr, kinds))
+            raise UserError(f"{section}.kind: a task of kind {run.task.kind!r} needs {needed}, found {found!r}")
     if isinstance(run.graph, ProposalConfig):
         graph: Any = Proposal(build(parse(cast(dict[str, Any], run.graph.run), "graph.run")))
     else:
@@ -104,6 +106,16 @@ def fill(task: Task, tensors: Mapping[str, Tensor], where: str | Path) -> None:
         if own[name].shape != tensor.shape:
             _resize(task, name, own[name], tensor, where)
     task.load_state_dict(dict(tensors))
+
+
+def transfer(task: Task, path: str | Path) -> None:
+    """Put the weights of a checkpoint into a task, all but its heads (``Task.heads``), which stay as they are.
+
+    Raises ``UserError`` naming the first that is missing, left over or of another shape.
+    """
+    trained = part(read(path)[0], "weights")
+    own = {name: tensor for name, tensor in task.state_dict().items() if name.startswith(task.heads)}
+    fill(task, own | {name: tensor for name, tensor in trained.items() if not name.startswith(task.heads)}, path)
 
 
 def _resize(task: Task, name: str, own: Tensor, tensor: Tensor, where: str | Path) -> None:

@@ -17,8 +17,6 @@ from cloudchamber.tasks import GRAPHS, TASKS
 
 T = TypeVar("T")
 
-_DEFAULTS = {"graph": {"kind": "windows"}}
-
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
@@ -37,7 +35,8 @@ class TrainConfig:
     ``epochs``, peak learning ``rate`` (AdamW, one warm-up over ``warmup`` of the steps, then a cosine), ``decay`` of
     weights, ``clip`` of the gradient norm, ``points`` per step at most (whole events, at least one), ``fit`` events for
     what is learned without gradients, ``seed``; ``every`` so many steps the state is saved. ``cache``: keep prepared
-    events in memory. ``accelerator``, ``devices``, ``strategy`` and ``precision`` as in Lightning Fabric.
+    events in memory. ``start``: a checkpoint whose weights it begins with, but for the heads. ``accelerator``,
+    ``devices``, ``strategy`` and ``precision`` as in Lightning Fabric.
     """
 
     epochs: int = 10
@@ -50,6 +49,7 @@ class TrainConfig:
     seed: int = 1
     every: int = 50
     cache: bool = True
+    start: str = ""
     accelerator: str = "auto"
     devices: int = 1
     strategy: str = "auto"
@@ -87,8 +87,11 @@ def parse(raw: Mapping[str, Any], where: str) -> Run:
     sections: dict[str, Any] = {}
     for name, config in (("data", DataConfig), ("train", TrainConfig)):
         sections[name] = _leaf(config, raw.get(name, {}), f"{where}: {name}")
+    task = _table(raw.get("task", {}), f"{where}: task").get("kind")
+    graph = TASKS[task][1].graphs[0] if isinstance(task, str) and task in TASKS else "windows"
     for name, table in tables.items():
-        section = {**_DEFAULTS.get(name, {}), **_table(raw.get(name, {}), f"{where}: {name}")}
+        default = {"kind": graph} if name == "graph" else {}
+        section = {**default, **_table(raw.get(name, {}), f"{where}: {name}")}
         kind = section.get("kind")
         if not isinstance(kind, str) or kind not in table:
             raise UserError(f"{where}: {name}.kind: expected one of {', '.join(table)}, found {kind!r}")

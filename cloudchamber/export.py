@@ -19,14 +19,17 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from cloudchamber import checkpoint
 from cloudchamber.config import Run, parse
 from cloudchamber.data import open_events
+from cloudchamber.data.constituents import example_jets
 from cloudchamber.data.store import atomic, one_line
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event
 from cloudchamber.tasks import Proposal, Task
+from cloudchamber.tasks.inputs import COLUMNS, INPUTS, OUTPUTS
 
 FORMAT = "cloudchamber export 1"
 MANIFEST = "manifest.json"
@@ -34,62 +37,6 @@ OPSET = 20
 PARITY = 1e-5  # of probabilities and of coordinates of the learned space, in float32
 CHUNK = 32_768  # edges judged at a time where each stands by itself
 INSTALL = "ONNX needs onnx, onnxscript and onnxruntime: pip install 'cloudchamber[onnx]' ({error})"
-
-_BEST = "of the best continuation of the edge {} the origin"
-_WAY = {"in": _BEST.format("towards"), "out": _BEST.format("away from")}
-#: Input -> column -> meaning, unit.
-COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
-    "point": {
-        "x": ("position across the beam", "mm"),
-        "y": ("position across the beam", "mm"),
-        "z": ("position along the beam", "mm"),
-        "radius": ("distance from the beam line", "mm"),
-    },
-    "edge": {
-        "dphi": ("azimuth from the sender to the receiver, in [-pi, pi]", "rad"),
-        "dr": ("radius from the sender to the receiver", "mm"),
-        "dz": ("z from the sender to the receiver", "mm"),
-        "slope": ("dphi / dr, dr taken as 0.001 mm where |dr| is less", "rad/mm"),
-        "z0": ("z of the line through both points at the beam line, dr as in slope", "mm"),
-        **{f"cost_{way}": (f"misfit {text}: a chi2, 100 for none", "") for way, text in _WAY.items()},
-        **{f"curvature_{way}": (f"signed curvature {text}, 0 for none", "1/mm") for way, text in _WAY.items()},
-        **{f"impact_{way}": (f"impact parameter {text}, 0 for none", "mm") for way, text in _WAY.items()},
-        "ways_in": ("continuations of the edge towards the origin within 3 sigma", ""),
-        "ways_out": ("continuations of the edge away from the origin within 3 sigma", ""),
-    },
-    "object": {
-        "chi2": ("chi2 of the helix fit", ""),
-        "ndf": ("degrees of freedom of the fit", ""),
-        "hits": ("hits of the track", ""),
-        "pt": ("transverse momentum", "GeV"),
-        "eta": ("|pseudorapidity|", ""),
-        "d0": ("|transverse impact parameter|", "mm"),
-        "z0": ("|z at the point nearest to the beam line|", "mm"),
-        "joined": ("edges among the hits of the track, per hit", ""),
-        "mean_logit": ("|mean logit| of those edges", ""),
-        "least_logit": ("|least logit| of those edges", ""),
-        "rivals": ("likely edges that leave the track", ""),
-        "rival_logit": ("|largest logit| of the edges that leave the track", ""),
-        "worst": ("largest chi2 of one hit", ""),
-        "score": ("|log likelihood ratio| of the path that was followed", ""),
-        "missed": ("layers that it crossed without a hit", ""),
-        "pass": ("number of the pass that found it, from 0", ""),
-    },
-}
-#: Input -> level, meaning.
-INPUTS = {
-    "point": ("point", "features of the points"),
-    "layer": ("point", "detector layer of a point: 100 volume + layer, in TrackML's numbering"),
-    "edge": ("edge", "features of the edges"),
-    "sender": ("edge", "row of the point where an edge starts, the one nearer to the origin"),
-    "receiver": ("edge", "row of the point where an edge ends; edges come in any order, any number of them at a point"),
-    "object": ("object", "features of the tracks, at most 1e4, which also stands for what is not a number"),
-}
-OUTPUTS = {
-    "edge.logit": "logit of an edge: its probability is 1 / (1 + exp(-logit))",
-    "object.logit": "logit of a track: its probability is 1 / (1 + exp(-logit))",
-    "point.space": "place of a point in the learned space: points within the radius of the settings are neighbours",
-}
 
 
 def stages(task: Task, run: Run) -> list[tuple[Task, Run]]:
@@ -112,7 +59,7 @@ def export(model: str | Path, directory: str | Path, events: Sequence[Event] | N
         _package(name)
     directory = Path(directory)
     task, run = checkpoint.load(model)
-    checks = _example_events() if events is None else events
+    checks = _example_events(task) if events is None else events
     entries = []
     for number, (stage, stage_run) in enumerate(stages(task, run), start=1):
         name = f"{number}-{re.sub(r'[^A-Za-z0-9_-]+', '-', stage_run.task.stage)}.onnx"
@@ -146,7 +93,9 @@ def _package(name: str) -> Any:
         raise UserError(INSTALL.format(error=error)) from None
 
 
-def _example_events() -> list[Event]:
+def _example_events(task: Task) -> list[Event]:
+    if task.packed:
+        return [example_jets(), example_jets((3,)), example_jets((0,))]
     (event,) = open_events(Path(str(files("cloudchamber") / "data" / "example.parquet")))
     names = ("id", "x", "y", "z", "volume", "layer")
     return [Event(point={name: event.point[name][:rows] for name in names}) for rows in (None, 1, 0)]
@@ -155,26 +104,36 @@ def _example_events() -> list[Event]:
 class _Padded(nn.Module):
     """``Task.judge`` on one point more and an edge of it to itself, before all others, cut off again at the end.
 
-    So no tensor is empty, and the first segment, which ``segment_sum`` spares when it is exported, is nobody's.
+    So no tensor is empty, and the first segment has rows, as ``segment_sum`` needs it when it is exported. The
+    table ``slot`` gets a jet of that point, and as many columns without points as a point asks for neighbours.
     """
 
     def __init__(self, task: Task, names: Sequence[str]) -> None:
         super().__init__()
         self.task = task
+        self.slot = "slot" in names
+        self.empty = getattr(task, "neighbours", 0)
         self.shift = [int(name in ("sender", "receiver")) for name in names]  # rows of points
 
     def forward(self, *arrays: Tensor) -> Tensor:
+        if self.slot:
+            slot = functional.pad(torch.where(arrays[-1] < 0, -1, arrays[-1] + 1), (1, self.empty, 1, 0), value=-1)
+            corner = torch.arange(slot.shape[1]) + slot.shape[1] * torch.arange(slot.shape[0]).unsqueeze(1)
+            slot = torch.where(corner == 0, 0, slot)
+            arrays = arrays[:-1]
         first = [rows.new_zeros((1, *rows.shape[1:])) for rows in arrays]
-        padded = [torch.cat([zero, rows + by]) for zero, rows, by in zip(first, arrays, self.shift, strict=True)]
-        return self.task.judge(*padded)[1:]
+        padded = [torch.cat([zero, rows + by]) for zero, rows, by in zip(first, arrays, self.shift, strict=False)]
+        return self.task.judge(*padded, *([slot] if self.slot else []))[1:]
 
 
 def _convert(task: Task, arrays: dict[str, Tensor]) -> bytes:
     """The network of a task as ONNX, without the places in the source code that PyTorch notes in it."""
-    rows = {"point": 3, "edge": 5, "object": 4}  # any numbers above 1: they are not kept
+    rows = {"point": 3, "edge": 5, "object": 4, "scene": 2}  # any numbers above 1: they are not kept
     level = {name: INPUTS[name][0] for name in arrays}
     example = [given.new_zeros((rows[level[name]], *given.shape[1:])) for name, given in arrays.items()]
-    free = {name: torch.export.Dim(f"{name}s") for name in dict.fromkeys(level.values())}
+    if "slot" in arrays:
+        example[-1] = torch.tensor([[0, 1, -1, -1, -1], [2, -1, -1, -1, -1]])
+    free = {name: torch.export.Dim(f"{name}s") for name in dict.fromkeys([*level.values(), "slot"])}
     frozen = _Padded(task, list(arrays)).requires_grad_(False).eval()
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
@@ -182,7 +141,9 @@ def _convert(task: Task, arrays: dict[str, Tensor]) -> bytes:
             tuple(example),
             dynamo=True,
             opset_version=OPSET,
-            dynamic_shapes=(tuple({0: free[level[name]]} for name in arrays),),
+            dynamic_shapes=(
+                tuple({0: free[level[name]]} | ({1: free["slot"]} if name == "slot" else {}) for name in arrays),
+            ),
             input_names=list(arrays),
             output_names=[task.output.partition(".")[2]],
             verbose=False,
@@ -213,7 +174,8 @@ def _describe(task: Task, run: Run, arrays: dict[str, Tensor]) -> dict[str, Any]
     inputs = []
     for name, given in arrays.items():
         rows, meaning = INPUTS[name]
-        entry = {"name": name, "dtype": str(given.dtype)[6:], "shape": [f"{rows}s", *given.shape[1:]]}
+        shape = [f"{rows}s", *(["slots"] if name == "slot" else given.shape[1:])]
+        entry = {"name": name, "dtype": str(given.dtype)[6:], "shape": shape}
         explained = [(column, *COLUMNS[name][column]) for column in task.columns.get(name, ())]
         columns = [dict(zip(("name", "meaning", "unit"), words, strict=True)) for words in explained]
         inputs.append({**entry, "meaning": meaning} | ({"columns": columns} if columns else {}))

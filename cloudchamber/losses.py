@@ -20,6 +20,15 @@ def binary_focal(logit: Tensor, target: Tensor, weight: Tensor | None = None, ga
     return (loss * weight).sum() / weight.sum().clamp(min=1e-12)
 
 
+def cross_entropy(logit: Tensor, target: Tensor) -> Tensor:
+    """Mean of ``-ln softmax(logit)[target]`` over the rows with a target of at least 0; 0 where there are none.
+
+    Shapes ``(rows, classes)`` and ``(rows,)``.
+    """
+    total = functional.cross_entropy(logit, target, ignore_index=-1, reduction="sum")
+    return total / (target >= 0).sum().clamp(min=1)
+
+
 def contrastive_hinge(distance: Tensor, same: Tensor, margin: float = 1.0, weight: Tensor | None = None) -> Tensor:
     """Pull pairs of one object together, push others apart: ``y h(d) + (1 - y) max(0, margin - d)^2``, mean.
 

@@ -49,9 +49,13 @@ def group(index: Tensor | Array, segments: int) -> tuple[Array, Array]:
     return cast(tuple[Array, Array], _counting_sort(np.asarray(index), segments))
 
 
+def exporting() -> bool:
+    """Whether a network is being turned into a graph of operations, for sizes that are not known."""
+    return torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export()
+
+
 def _compiled(x: Tensor) -> bool:
-    exporting = torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export()
-    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and x.ndim == 2 and not exporting
+    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and x.ndim == 2 and not exporting()
 
 
 def _sum_on_cpu(x: Tensor, index: Tensor, segments: int) -> Tensor:
@@ -62,14 +66,13 @@ def _sum_on_cpu(x: Tensor, index: Tensor, segments: int) -> Tensor:
 def _sum_in_order(x: Tensor, index: Tensor, segments: int) -> Tensor:
     """Segment sums for other engines: differences of a cumulative sum in double precision over the sorted rows.
 
-    ONNX Runtime adds the rows of an ``index_add`` in a race of its threads. The first segment must have rows; its sum
-    is not computed but 0.
+    ONNX Runtime adds the rows of an ``index_add`` in a race of its threads. The first segment must have rows.
     """
     rows = index.new_zeros(segments).scatter_add(0, index, torch.ones_like(index))
     last = rows.cumsum(0) - 1
     total = x.index_select(0, index.argsort()).double().cumsum(0)
-    before = torch.cat([last[:1], last[:-1]])
-    return (total.index_select(0, last) - total.index_select(0, before)).to(x.dtype)
+    before = torch.cat([total.new_zeros((1, total.shape[1])), total.index_select(0, last[:-1])])
+    return (total.index_select(0, last) - before).to(x.dtype)
 
 
 class _SegmentSum(torch.autograd.Function):
@@ -118,7 +121,7 @@ def gather(x: Tensor, index: Tensor) -> Tensor:
 
 def segment_mean(x: Tensor, index: Tensor, segments: int) -> Tensor:
     """Mean of the rows of each segment, 0 where it has none."""
-    count = segment_sum(x.new_ones((len(x), 1)), index, segments)
+    count = segment_sum(x.new_ones((x.shape[0], 1)), index, segments)  # len() would be fixed by an export
     return segment_sum(x, index, segments) / count.clamp(min=1)
 
 

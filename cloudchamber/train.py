@@ -19,12 +19,13 @@ from torch.utils.tensorboard.writer import SummaryWriter
 from cloudchamber import checkpoint
 from cloudchamber.config import Run
 from cloudchamber.data import EventSource, open_events
-from cloudchamber.data.loader import Prepared, batches, epoch_order
+from cloudchamber.data.jetsource import open_jets
+from cloudchamber.data.loader import Packed, Prepared, epoch_order
 from cloudchamber.data.store import atomic, one_line
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event
 from cloudchamber.metrics import Fraction
-from cloudchamber.tasks import ProposalConfig
+from cloudchamber.tasks import TASKS, ProposalConfig
 
 LAST, BEST, LOG = "last.safetensors", "best.safetensors", "log.csv"
 
@@ -63,8 +64,8 @@ def train(run: Run, directory: str | Path, *, resume: bool = False, stop_after: 
 class _Loop:
     def __init__(self, run: Run, directory: Path, fabric: Fabric, *, resume: bool) -> None:
         self.directory, self.fabric, self.settings = directory, fabric, run.train
-        source = _events(run.data.train, run.data.events, "data.train")
-        valid = _events(run.data.valid, run.data.valid_events, "data.valid")
+        source = _events(run, run.data.train, run.data.events, "data.train")
+        valid = _events(run, run.data.valid, run.data.valid_events, "data.valid")
         state: dict[str, Tensor] = {}
         self.step, self.epoch, self.done, self.least = 0, 0, 0, math.inf
         if resume:
@@ -76,11 +77,13 @@ class _Loop:
             self.least = position["least"] if position["least"] is not None else math.inf
         else:
             self.run, task = checkpoint.start(run)
-            task.fit(source[: self.settings.fit])
-        ranked = source[fabric.global_rank :: fabric.world_size]
+            some = _some(source, slice(self.settings.fit))
+            task.fit([some] if isinstance(some, Event) else some)
+            if self.settings.start:
+                checkpoint.transfer(task, self.settings.start)
+        ranked = _some(source, slice(fabric.global_rank, None, fabric.world_size))
         self.task = task
-        self.events = Prepared(ranked, self._prepare, cache=self.settings.cache)
-        self.valid = Prepared(valid, self._prepare, cache=self.settings.cache)
+        self.events, self.valid = self._loaded(ranked), self._loaded(valid)
         trained = [p for p in task.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=self.settings.rate, weight_decay=self.settings.decay)
         if state:
@@ -99,6 +102,11 @@ class _Loop:
         if self.writer is not None:
             self.writer.close()
 
+    def _loaded(self, source: EventSource | Event) -> Packed | Prepared:
+        if isinstance(source, Event):
+            return Packed(source, self._prepare)
+        return Prepared(source, self._prepare, cache=self.settings.cache)
+
     def _prepare(self, event: Event) -> Event:
         with torch.no_grad():
             return self.task.prepare(event)
@@ -113,7 +121,7 @@ class _Loop:
             while self.epoch < self.settings.epochs:
                 order = epoch_order(len(self.events), self.settings.seed, self.epoch)[self.done :]
                 self.module.train()
-                for events, group in batches(self.events, order, self.settings.points):
+                for events, group in self.events.batches(order, self.settings.points):
                     if left <= 0:
                         self._save()
                         return
@@ -165,15 +173,16 @@ class _Loop:
         self.module.eval()
         with torch.random.fork_rng():  # validation leaves the random numbers of the training alone
             torch.manual_seed(self.settings.seed)
-            losses: list[dict[str, float]] = []
+            total = 0.0
             scores: dict[str, Fraction] = {}
-            for index in range(len(self.valid)):
-                event = self.valid[index].to(self.fabric.device)
-                losses.append({name: float(part) for name, part in self.module.loss(event).items()})
-                self._finite("validation loss", torch.tensor(sum(losses[-1].values())), losses[-1])
+            for events, group in self.valid.batches(range(len(self.valid)), self.settings.points):
+                event = group.to(self.fabric.device)
+                parts = {name: float(part) for name, part in self.module.loss(event).items()}
+                self._finite("validation loss", torch.tensor(sum(parts.values())), parts)
+                total += events * sum(parts.values())
                 for name, score in self.task.score(event).items():
                     scores[name] = scores[name] + score if name in scores else score
-        mean = sum(sum(parts.values()) for parts in losses) / max(len(losses), 1)
+        mean = total / max(len(self.valid), 1)
         loss = float(cast(Tensor, self.fabric.all_reduce(torch.tensor(mean))))
         self._log({"valid/loss": loss, **{f"valid/{name}": float(score.value) for name, score in scores.items()}})
         if loss < self.least:
@@ -203,11 +212,24 @@ class _Loop:
                 rows.writerow([f"{time.time():.1f}", self.epoch, self.step, name, f"{value:.6g}"])
 
 
-def _events(path: str, limit: int, key: str) -> EventSource:
+def _events(run: Run, path: str, limit: int, key: str) -> EventSource | Event:
+    """The events of a path, at most ``limit`` of them; one batch of all in memory where the task says so."""
     if not path:
         raise UserError(f"{key}: names no directory of events")
+    if TASKS[run.task.kind][1].packed:
+        jets = open_jets(path)
+        classes = getattr(run.task, "classes", ())
+        if classes and jets.labels and jets.labels != classes:
+            raise UserError(f"{path}: jets of {', '.join(jets.labels)}: expected task.classes {', '.join(classes)}")
+        return jets.range(0, min(limit or len(jets), len(jets)))
     source = open_events(path)
     return source[:limit] if limit else source
+
+
+def _some(source: EventSource | Event, chosen: slice) -> EventSource | Event:
+    if isinstance(source, Event):
+        return source.take(torch.arange(len(source))[chosen])
+    return source[chosen]
 
 
 def _continued(saved: Run, run: Run, path: Path) -> Run:

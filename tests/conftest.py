@@ -75,6 +75,38 @@ def toy_event(seed: int = 0, tracks: int = 25, noise: int = 20) -> Event:
     return Event(point=point, object=particles, scene={"id": torch.tensor([seed])})
 
 
+def toy_jets(number: int = 20, seed: int = 0, least: int = 2) -> Event:
+    """A batch of ``number`` jets of ``least`` to 40 constituents; those of label 1 have two prongs, of label 0 one.
+
+    Four-momenta are massless and exact, float64; ``origin`` is the prong, which is also the ``vertex``.
+    """
+    random = np.random.default_rng(seed)
+    count, label = random.integers(least, 41, number), random.integers(0, 2, number)
+    jet = np.repeat(np.arange(number), count)
+    points = len(jet)
+    prong = np.where(label[jet] == 1, random.integers(0, 2, points), 0)
+    axis = random.uniform(-1.5, 1.5, number), random.uniform(-np.pi, np.pi, number)
+    turn, side = random.uniform(0, np.pi, number)[jet], np.where(label == 1, 0.3, 0.0)[jet] * (2 * prong - 1)
+    eta = axis[0][jet] + side * np.cos(turn) + random.normal(0, 0.08, points)
+    phi = axis[1][jet] + side * np.sin(turn) + random.normal(0, 0.08, points)
+    pt = random.exponential(20.0, points) + 0.5
+    order = np.lexsort((-pt, jet))
+    pt, eta, phi, prong = pt[order], eta[order], phi[order], prong[order]
+    p = np.stack([pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta), pt * np.cosh(eta)])
+    total = np.stack([np.bincount(jet, column, minlength=number) for column in p])
+    mass = np.sqrt(np.maximum(total[3] ** 2 - (total[:3] ** 2).sum(0), 0))
+    point = {name: torch.from_numpy(column) for name, column in zip(("px", "py", "pz", "energy"), p, strict=True)}
+    point |= {name: torch.from_numpy(prong.astype(np.int64)) for name in ("origin", "vertex")}
+    (point["charge"],) = _floats(random.choice([-1.0, 0.0, 1.0], points))
+    names, values = ("d0", "z0", "sigma_d0", "sigma_z0"), random.normal(0, 0.1, (4, points))
+    point |= dict(zip(names, _floats(*values[:2], *np.abs(values[2:])), strict=True))
+    point["type"] = torch.from_numpy(random.integers(0, 5, points))
+    found = dict(zip(("pt", "eta", "phi", "mass"), _floats(np.hypot(*total[:2]), *axis, mass), strict=True))
+    scene = {"id": torch.arange(number), "label": torch.from_numpy(label.astype(np.int64)), **found}
+    counts = {"point": torch.from_numpy(count.astype(np.int64)), "scene": torch.ones(number, dtype=torch.int64)}
+    return Event(point=point, scene=scene, count=counts)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """Toy events are too small to share among threads that may have to wait for other programs."""
@@ -92,6 +124,12 @@ def toy() -> Maker:
 def toys(toy: Maker) -> list[Event]:
     """Four toy events of 220 hits."""
     return [toy(seed) for seed in range(4)]
+
+
+@pytest.fixture(scope="session")
+def jets() -> Maker:
+    """The maker of toy jets: ``jets(number, seed, least)``."""
+    return toy_jets
 
 
 @pytest.fixture(scope="session")

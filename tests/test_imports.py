@@ -14,7 +14,7 @@ PACKAGE = Path(cloudchamber.__file__).parent
 #: Rooms from the ground floor up (docs/architecture.md). A room imports from lower floors only, never from its own.
 FLOORS = (
     ("errors", "ops", "physics"),
-    ("event", "follow", "pool"),
+    ("event", "follow", "pool", "sets"),
     ("data", "nn", "losses", "cluster", "metrics"),
     ("tasks",),
     ("config",),

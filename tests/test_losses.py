@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from cloudchamber.losses import binary_focal, contrastive_hinge
+from cloudchamber.losses import binary_focal, contrastive_hinge, cross_entropy
 
 LOGIT = torch.tensor([0.0, math.log(3.0), -math.log(3.0)], dtype=torch.float64)  # probabilities 1/2, 3/4, 1/4
 TARGET = torch.tensor([True, False, False])
@@ -56,3 +56,11 @@ def test_losses_without_rows_are_zero_with_a_gradient() -> None:
     for loss in (binary_focal(none, none > 0), contrastive_hinge(none, none > 0)):
         assert float(loss.detach()) == 0
         loss.backward()
+
+
+def test_cross_entropy_leaves_out_what_is_unknown() -> None:
+    logit, target = torch.randn(6, 3, dtype=torch.float64), torch.tensor([0, 2, -1, 1, -1, 2])
+    expected = torch.nn.functional.cross_entropy(logit[target >= 0], target[target >= 0])
+    torch.testing.assert_close(cross_entropy(logit, target), expected)
+    assert float(cross_entropy(logit, torch.full((6,), -1))) == 0
+    assert float(cross_entropy(logit[:0], target[:0])) == 0

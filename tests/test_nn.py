@@ -5,29 +5,45 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from cloudchamber.nn import BLOCKS, MLP, EdgeNetwork, Message, MessageConfig, MLPConfig, PointNetwork
+from cloudchamber.nn import (
+    BLOCKS,
+    MLP,
+    Attention,
+    AttentionConfig,
+    EdgeNetwork,
+    Lorentz,
+    LorentzConfig,
+    Message,
+    MessageConfig,
+    MLPConfig,
+    PointNetwork,
+)
+from cloudchamber.sets import Sets
 
 WIDTH = 8
 
 
 @dataclass(frozen=True)
 class Cloud:
-    """Inputs of any network: x ``(points, 8)``, category ``(points,)``, e ``(edges, 8)``, sender, receiver."""
+    """Inputs of any network: x ``(points, 8)``, category ``(points,)``, e ``(edges, 8)``, sender, receiver, and the
+    number of points of each event."""
 
     x: Tensor
     category: Tensor
     e: Tensor
     sender: Tensor
     receiver: Tensor
+    count: Tensor
 
     def to(self, dtype: torch.dtype) -> Cloud:
-        return Cloud(self.x.to(dtype), self.category, self.e.to(dtype), self.sender, self.receiver)
+        return Cloud(self.x.to(dtype), self.category, self.e.to(dtype), self.sender, self.receiver, self.count)
 
 
 Outputs = tuple[Tensor | None, Tensor | None]  # per point, per edge
@@ -45,13 +61,35 @@ def _edges(network: nn.Module, c: Cloud) -> Outputs:
     return None, network(c.x, c.category, c.e, c.sender, c.receiver)
 
 
+def _attention(block: nn.Module, c: Cloud) -> Outputs:
+    sets = Sets.of(c.count)
+    return sets.rows([block(x, table.mask) for x, table in zip(sets.spread(c.x), sets.tables, strict=True)]), None
+
+
+def _lorentz(block: nn.Module, c: Cloud) -> Outputs:
+    return torch.cat(block(c.x, c.x[:, :4], c.sender, c.receiver), dim=1), None
+
+
+def _message(**settings: Any) -> Case:
+    config = MessageConfig(width=WIDTH, **settings)
+
+    def call(block: nn.Module, c: Cloud) -> Outputs:
+        x, e = block(c.x, c.e, c.sender, c.receiver)
+        return x, e if config.edges else None
+
+    return Case(lambda: Message(config), call)
+
+
 CASES = {
     "mlp": Case(lambda: MLP(WIDTH, 3, MLPConfig(width=9), norm=True), lambda m, c: (m(c.x), m(c.e))),
-    "message": Case(lambda: Message(MessageConfig(width=WIDTH)), lambda m, c: m(c.x, c.e, c.sender, c.receiver)),
-    "message without gate": Case(
-        lambda: Message(MessageConfig(width=WIDTH, gate=False, hidden=2)),
-        lambda m, c: m(c.x, c.e, c.sender, c.receiver),
-    ),
+    "message": _message(),
+    "message without gate": _message(gate=False, hidden=2),
+    "message, mean": _message(gather="mean", both=False, edges=False),
+    "message, maximum": _message(gather="max", gate=False),
+    "message, attention": _message(gather="attention", heads=2, both=False),
+    "attention": Case(lambda: Attention(AttentionConfig(width=WIDTH, heads=2)), _attention),
+    "inducing attention": Case(lambda: Attention(AttentionConfig(width=WIDTH, heads=2, inducing=3)), _attention),
+    "lorentz": Case(lambda: Lorentz(LorentzConfig(width=WIDTH)), _lorentz),
     "edge network": Case(lambda: EdgeNetwork(WIDTH, WIDTH, MessageConfig(width=6, depth=2)), _edges),
     "edge network of no rounds": Case(lambda: EdgeNetwork(WIDTH, WIDTH, MessageConfig(width=6, depth=0)), _edges),
     "recomputing edge network": Case(
@@ -75,7 +113,7 @@ def cloud(points: int = 12, edges: int = 30, seed: int = 0) -> Cloud:
     g = torch.Generator().manual_seed(seed)
     ends = torch.randint(max(points, 1), (2, edges), generator=g)
     x, e = (torch.randn(n, WIDTH, generator=g, dtype=torch.float64) for n in (points, edges))
-    return Cloud(x, torch.randint(0, 5000, (points,), generator=g), e, ends[0], ends[1])
+    return Cloud(x, torch.randint(0, 5000, (points,), generator=g), e, ends[0], ends[1], torch.tensor([points]))
 
 
 def close(found: Outputs, expected: Outputs) -> None:
@@ -98,7 +136,8 @@ def test_points_and_edges_may_be_permuted(name: str) -> None:
     call = CASES[name].call
     points, edges = torch.randperm(len(c.x)), torch.randperm(len(c.e))
     place = torch.argsort(points)
-    shuffled = Cloud(c.x[points], c.category[points], c.e[edges], place[c.sender[edges]], place[c.receiver[edges]])
+    ends = (place[c.sender[edges]], place[c.receiver[edges]])
+    shuffled = Cloud(c.x[points], c.category[points], c.e[edges], *ends, c.count)
     x, e = call(module, c)
     close(call(module, shuffled), (None if x is None else x[points], None if e is None else e[edges]))
 
@@ -124,6 +163,7 @@ def test_a_batch_gives_what_its_events_give(name: str) -> None:
     joined = Cloud(
         *(torch.cat([getattr(p, f) for p in parts]) for f in ("x", "category", "e")),
         *(torch.cat([getattr(p, f) + s for p, s in zip(parts, start, strict=True)]) for f in ("sender", "receiver")),
+        torch.cat([part.count for part in parts]),
     )
     alone = [CASES[name].call(module, part) for part in parts]
     together = [None if alone[0][i] is None else torch.cat([a[i] for a in alone if a[i] is not None]) for i in (0, 1)]
@@ -206,7 +246,7 @@ def test_the_two_directions_of_an_edge_differ() -> None:
     c = cloud()
     module = made("edge network")
     _, e = _edges(module, c)
-    _, turned = _edges(module, Cloud(c.x, c.category, c.e, c.receiver, c.sender))
+    _, turned = _edges(module, Cloud(c.x, c.category, c.e, c.receiver, c.sender, c.count))
     assert e is not None
     assert turned is not None
     assert not torch.allclose(e, turned)

@@ -23,7 +23,7 @@ def made(kind: str, events: list[Event], **settings: object) -> Task:
     """A fitted task with random weights."""
     torch.manual_seed(0)
     config, task = TASKS[kind]
-    model, _ = BLOCKS[task.model]
+    model, _ = BLOCKS[task.models[0]]
     result = task(config(**settings), Windows(WindowsConfig(worth=1e-4)), model(width=8, depth=1))  # type: ignore[call-arg]
     result.fit(events)
     return result

@@ -22,7 +22,7 @@ from cloudchamber.tasks.edges import Edges
 from cloudchamber.tasks.embed import Embed
 from cloudchamber.train import BEST, LAST, LOG, train
 
-CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.toml"))
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("tracks*.toml"))
 Weights = dict[str, Tensor]
 
 

@@ -24,7 +24,7 @@ class Scale(nn.Module):
 
     def fit(self, x: Tensor) -> None:
         """Learn the three numbers of each column; they stay as they are without rows."""
-        if len(x) == 0:
+        if x.numel() == 0:
             return
         for column in range(x.shape[1]):
             values = x[:, column].abs()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cloudchamber.metrics.cluster import VScore, align, conditional_entropy, entropy, v_measure, v_score
+from cloudchamber.metrics.curve import Measured, accuracy, auc, rejection, roc
 from cloudchamber.metrics.density import local_density
 from cloudchamber.metrics.fraction import Fraction, edge_efficiency_purity
 from cloudchamber.metrics.match import (
@@ -34,11 +35,14 @@ __all__ = [
     "STYLES",
     "Fraction",
     "Match",
+    "Measured",
     "Residuals",
     "Selection",
     "VScore",
     "Width",
+    "accuracy",
     "align",
+    "auc",
     "conditional_entropy",
     "duplicate_rate",
     "edge_efficiency_purity",
@@ -48,7 +52,9 @@ __all__ = [
     "local_density",
     "matched",
     "purity",
+    "rejection",
     "residuals",
+    "roc",
     "split_widths",
     "trackml_score",
     "v_measure",

@@ -1,10 +1,36 @@
 """Layers: they see tensors and know no data set. A new block is one file and one row of ``BLOCKS``."""
 
-from cloudchamber.nn.message import Message, MessageConfig
+from cloudchamber.nn.attention import Attention, AttentionConfig
+from cloudchamber.nn.lorentz import Lorentz, LorentzConfig
+from cloudchamber.nn.message import Message, MessageConfig, PairMLP
 from cloudchamber.nn.mlp import MLP, MLPConfig
 from cloudchamber.nn.network import EdgeNetwork, PointNetwork
+from cloudchamber.nn.pool import Pooling
+from cloudchamber.nn.scene import NEEDS, Cloud, SceneNetwork
 
 #: kind -> (settings, block)
-BLOCKS = {"mlp": (MLPConfig, MLP), "message": (MessageConfig, Message)}
+BLOCKS = {
+    "mlp": (MLPConfig, MLP),
+    "message": (MessageConfig, Message),
+    "attention": (AttentionConfig, Attention),
+    "lorentz": (LorentzConfig, Lorentz),
+}
 
-__all__ = ["BLOCKS", "MLP", "EdgeNetwork", "MLPConfig", "Message", "MessageConfig", "PointNetwork"]
+__all__ = [
+    "BLOCKS",
+    "MLP",
+    "NEEDS",
+    "Attention",
+    "AttentionConfig",
+    "Cloud",
+    "EdgeNetwork",
+    "Lorentz",
+    "LorentzConfig",
+    "MLPConfig",
+    "Message",
+    "MessageConfig",
+    "PairMLP",
+    "PointNetwork",
+    "Pooling",
+    "SceneNetwork",
+]

@@ -53,7 +53,7 @@ class EdgesConfig:
 class Edges(Task):
     """A network scores the edges of a graph; tracks are paths or components of what it keeps."""
 
-    model = "message"
+    models = ("message",)
     output = "edge.logit"
     columns: Mapping[str, Sequence[str]] = {"point": HIT_INPUTS, "edge": PAIR_INPUTS}
     evidence: ClassVar = JOINED

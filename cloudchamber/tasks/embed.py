@@ -49,7 +49,7 @@ class Embed(Task):
     Edges are the neighbours within a radius of the learned space (Choma et al., arXiv:2007.00149).
     """
 
-    model = "mlp"
+    models = ("mlp",)
     output = "point.space"
     columns: Mapping[str, Sequence[str]] = {"point": INPUTS}
 

@@ -46,7 +46,8 @@ class Quality(Task):
     is there.
     """
 
-    model = "mlp"
+    models = ("mlp",)
+    graphs = ("windows", "task", "follow")
     output = "object.logit"
 
     def __init__(self, config: QualityConfig, graph: nn.Module, model: MLPConfig) -> None:

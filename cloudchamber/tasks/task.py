@@ -25,10 +25,19 @@ class Graph(Protocol):
 class Task(nn.Module, ABC):
     """Head, loss, decoding and score of one kind of learning. Abstract: subclasses are final."""
 
-    #: The kind of model (a row of ``BLOCKS``) that the task is built on.
-    model: ClassVar[str]
+    #: The kinds of models (rows of ``BLOCKS``) that the task is built on.
+    models: ClassVar[tuple[str, ...]]
 
-    #: What ``judge`` gives, one row per point or per edge: ``point.NAME`` or ``edge.NAME``.
+    #: The kinds of graphs (rows of ``GRAPHS``) that it takes, the one it has by default first.
+    graphs: ClassVar[tuple[str, ...]] = ("windows", "task")
+
+    #: Events are many and small: ``prepare`` is quick and is called for each batch of them, nothing of it is kept.
+    packed: ClassVar[bool] = False
+
+    #: What the names of tensors begin with that a training from the weights of another one makes anew.
+    heads: ClassVar[tuple[str, ...]] = ()
+
+    #: What ``judge`` gives, one row per point, edge, object or scene: ``point.NAME``, ``edge.NAME`` ...
     output: ClassVar[str]
 
     #: Columns of the inputs of ``judge`` that have several.
