@@ -117,9 +117,8 @@ class Follow(nn.Module):
         tables = (_likeliest(count, _RARE), _likeliest(count, _RARE_SEED), _likeliest(count.T, _RARE))
         self.after = torch.from_numpy(np.stack(tables, axis=1))
         self.begin, parameters = self.begin[:0], [_true_perigee(event) for event in events]
-        earlier = [
-            np.zeros(event.rows("object"), bool) for event in events
-        ]  # particles that a pass before is there for
+        # Particles that a pass before is there for.
+        earlier = [np.zeros(event.rows("object"), bool) for event in events]
         for number, size in enumerate(self.config.pairs):
             count = np.zeros_like(count)
             for event, where, ends, true, done in zip(events, layer, pairs, parameters, earlier, strict=True):

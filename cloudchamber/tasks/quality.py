@@ -66,7 +66,7 @@ class Quality(Task):
         """Learn what the finder does, and the scale of the inputs."""
         self.graph.fit(events)
         rows = torch.cat([self.arrays(self.prepare(event))["object"] for event in events[:4]])
-        self.scale.fit(torch.log(1 + rows) if self.config.compress else rows)
+        self.scale.fit(self._compressed(rows))
 
     def prepare(self, event: Event) -> Event:
         """The tracks, with their evidence and their target."""
@@ -83,10 +83,12 @@ class Quality(Task):
         rows = torch.stack([event.object[name].float().abs() for name in self.columns["object"]], dim=1)
         return {"object": torch.nan_to_num(rows, nan=UNFITTED, posinf=UNFITTED).clamp(max=UNFITTED)}
 
+    def _compressed(self, rows: Tensor) -> Tensor:
+        return torch.log(1 + rows) if self.config.compress else rows
+
     def judge(self, *arrays: Tensor) -> Tensor:
         """Logits of the tracks."""
-        rows = torch.log(1 + arrays[0]) if self.config.compress else arrays[0]
-        logits: Tensor = self.network(self.scale(rows)).squeeze(1)
+        logits: Tensor = self.network(self.scale(self._compressed(arrays[0]))).squeeze(1)
         return logits
 
     def forward(self, event: Event) -> Tensor:
