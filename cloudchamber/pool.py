@@ -239,7 +239,7 @@ def on_dask(start: Start[T, R], items: Sequence[T], address: str) -> Generator[R
 
     def workers() -> int:
         try:
-            return len(client.nthreads())
+            return len(client.sync(client.scheduler.ncores, callback_timeout=PATIENCE))
         except OSError:
             raise distributed.CancelledError from None
 

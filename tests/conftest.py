@@ -153,26 +153,58 @@ def finder(tmp_path_factory: pytest.TempPathFactory, toys: list[Event]) -> Calla
     return write
 
 
-#: A Dask cluster that lives until its standard input ends.
+#: A Dask cluster that prints its address; the lines that it reads are new numbers of workers.
 CLUSTER = """
 import sys
 from distributed import LocalCluster
-with LocalCluster(n_workers=2, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address=":0") as found:
+with LocalCluster(n_workers=int(sys.argv[1]), threads_per_worker=1, processes=sys.argv[2] == "processes",
+                  protocol="tcp", dashboard_address=":0", local_directory=sys.argv[3]) as found:
     print(found.scheduler_address, flush=True)
-    sys.stdin.read()
+    for line in sys.stdin:
+        found.scale(int(line))
 """
 
 
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[str]:
-    """The scheduler's address of a Dask cluster of two workers, in a process of its own.
+class Cluster:
+    """A Dask cluster in a process of its own.
 
     In this one its threads would draw from ``random`` during tests by Hypothesis, which cannot repeat them then.
     """
+
+    def __init__(self, directory: Path, workers: int, kind: str) -> None:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}  # the workers import the tests
+        command, pipe = [sys.executable, "-c", CLUSTER, str(workers), kind, str(directory)], subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
+        assert self.process.stdout is not None
+        self.address = self.process.stdout.readline().strip()
+
+    def scale(self, workers: int) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{workers}\n")
+        self.process.stdin.flush()
+
+    def end(self) -> None:
+        """At once, and however often."""
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture(scope="session")
+def clusters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int, str], Cluster]]:
+    """The maker of Dask clusters: ``clusters(workers, "threads")``, or "processes"."""
     pytest.importorskip("distributed", reason="needs cloudchamber[dask]")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}  # the workers import the tests
-    command, pipe = [sys.executable, "-c", CLUSTER], subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment) as process:
-        assert process.stdout is not None
-        yield process.stdout.readline().strip()
-        process.communicate(timeout=60)
+    made: list[Cluster] = []
+
+    def make(workers: int, kind: str) -> Cluster:
+        made.append(Cluster(tmp_path_factory.mktemp("dask"), workers, kind))
+        return made[-1]
+
+    yield make
+    for cluster in made:
+        cluster.end()
+
+
+@pytest.fixture(scope="session")
+def cluster(clusters: Callable[[int, str], Cluster]) -> str:
+    """The address of a Dask cluster of two workers."""
+    return clusters(2, "threads").address

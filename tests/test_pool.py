@@ -21,6 +21,7 @@ from cloudchamber.errors import UserError
 from cloudchamber.pool import AHEAD, Lost, in_processes, on_dask
 
 Run = Callable[[Callable[[], Any], Any], list[Any]]
+Clusters = Callable[[int, str], Any]
 
 
 def identity() -> Callable[[Any], Any]:
@@ -79,11 +80,6 @@ def threads() -> tuple[str, str]:
     return os.environ["OMP_NUM_THREADS"], os.environ["NUMBA_NUM_THREADS"]
 
 
-def processes() -> list[Any]:
-    """Those of a pool; Dask has others."""
-    return [child for child in multiprocessing.active_children() if "Dask" not in child.name]
-
-
 class Unportable(Exception):
     def __init__(self, one: int, other: int) -> None:
         super().__init__("two things")
@@ -104,11 +100,9 @@ def test_results_come_in_order(run: Run) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_dask_worker_loses_nothing(tmp_path: Path) -> None:
-    distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
-        items = [partial(die, tmp_path, int(i == 1), i) for i in range(5)]
-        assert list(on_dask(call, items, cluster.scheduler_address)) == list(range(5))
+def test_a_killed_dask_worker_loses_nothing(clusters: Clusters, tmp_path: Path) -> None:
+    items = [partial(die, tmp_path, int(i == 1), i) for i in range(5)]
+    assert list(on_dask(call, items, clusters(2, "processes").address)) == list(range(5))
     assert len(list(tmp_path.iterdir())) == 1
 
 
@@ -131,7 +125,7 @@ def test_out_of_memory_is_as_good_as_killed(tmp_path: Path) -> None:
 def test_a_signal_from_outside() -> None:
     results = in_processes(call, [partial(slow, 0.3, i) for i in range(6)], 2)
     assert next(results) == 0
-    for process in processes():
+    for process in multiprocessing.active_children():
         os.kill(process.pid or 0, signal.SIGKILL)
     assert list(results) == [1, 2, 3, 4, 5]
 
@@ -150,7 +144,7 @@ def test_exceptions_are_raised_here(
     with pytest.raises(raised, match=message) as caught:
         list(in_processes(call, [tuple, partial(defect, kind, *arguments), tuple], 2))
     assert "in defect" in "".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
-    assert not processes()
+    assert not multiprocessing.active_children()
 
 
 def test_what_cannot_start(run: Run) -> None:
@@ -184,9 +178,9 @@ def test_no_more_is_begun_than_memory_can_hold(workers: int, tmp_path: Path) -> 
 def test_an_unfinished_iteration_leaves_no_process() -> None:
     results = in_processes(call, [partial(slow, 0.1 * i, i) for i in range(90)], 2)
     assert [next(results), next(results)] == [0, 1]
-    assert len(processes()) == 2
+    assert len(multiprocessing.active_children()) == 2
     results.close()
-    assert not processes()
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://here", "127.0.0.1:port"])
@@ -203,23 +197,25 @@ def test_dask_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
         list(on_dask(call, [tuple], "tcp://127.0.0.1:8786"))
 
 
-def test_a_cluster_whose_workers_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    distributed = pytest.importorskip("distributed")
+def test_a_cluster_whose_workers_are_gone(clusters: Clusters, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "PATIENCE", 2.0)
     monkeypatch.setattr(pool, "ABSENCE", 3.0)
-    with distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as cluster:
-        results = on_dask(call, [partial(slow, 0.1, i) for i in range(100)], cluster.scheduler_address)
-        assert next(results) == 0
-        cluster.scale(0)
-        with pytest.raises(UserError, match="all Dask workers are gone"):
-            list(results)
+    cluster = clusters(1, "threads")
+    results = on_dask(call, [partial(slow, 0.1, i) for i in range(100)], cluster.address)
+    assert next(results) == 0
+    cluster.scale(0)
+    with pytest.raises(UserError, match="all Dask workers are gone"):
+        list(results)
+    cluster.end()
 
 
-def test_a_cluster_that_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    distributed = pytest.importorskip("distributed")
+@pytest.mark.parametrize("seconds", [0.1, 30.0])
+def test_a_cluster_that_ends(seconds: float, clusters: Clusters, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two items, and in the midst of one."""
     monkeypatch.setattr(pool, "PATIENCE", 2.0)
-    with distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as cluster:
-        results = on_dask(call, [partial(slow, 0.1, i) for i in range(100)], cluster.scheduler_address)
-        assert next(results) == 0
+    cluster = clusters(1, "threads")
+    results = on_dask(call, [partial(slow, 0.1 if i < 1 else seconds, i) for i in range(100)], cluster.address)
+    assert next(results) == 0
+    cluster.end()
     with pytest.raises(UserError, match="the Dask scheduler is gone"):
         list(results)

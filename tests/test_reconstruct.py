@@ -158,15 +158,25 @@ def test_an_event_that_kills_its_processes_is_named(model: Path, toys: list[Even
     assert list(read_predictions(tmp_path)) == [0, 2, 3]
 
 
+#: The command line as a terminal starts it: a program in the background may be told to ignore Ctrl-C.
+TERMINAL = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from cloudchamber.__main__ import main
+main()
+"""
+
+
 @pytest.mark.parametrize("begun", [False, True])
 def test_an_interrupt_leaves_nothing(begun: bool, model: Path, toys: list[Event], tmp_path: Path) -> None:
     """Ctrl-C reaches all processes of a terminal: while the workers start, and in the midst of their work."""
     many, out = tmp_path / "many.parquet", tmp_path / "out"
     store.write(many, [replace(toys[0], scene={"id": torch.tensor([number])}) for number in range(3000)])
-    command = [sys.executable, "-m", "cloudchamber", "reconstruct", many, "--model", model, "-o", out, "--workers", "2"]
+    command = [sys.executable, "-c", TERMINAL, "reconstruct", many, "--model", model, "-o", out, "--workers", "2"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(list(map(str, command)), start_new_session=True, **pipes) as run:
         while not files(out):  # made just before the workers start
+            assert run.poll() is None
             time.sleep(0.01)
         if begun:
             assert run.stdout.readline() == "many-000000: done\n"
