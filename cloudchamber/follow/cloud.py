@@ -58,12 +58,11 @@ def cells(layers: Array, layer: Array, radius: Array, phi: Array, z: Array) -> t
     return order, np.searchsorted(cell[order], np.arange(len(layers) * BINS * SECTORS + 1))
 
 
-def measure_density(layers: Array, hits: Array, start: Array) -> None:
+def measure_density(layers: Array, start: Array) -> None:
     """Fill ``density`` of the layers, one hit added everywhere."""
-    free = np.concatenate([[0], np.cumsum(hits["track"] < 0)])[start[::SECTORS]]
     low, width = layers["low"][:, None], ((layers["high"] - layers["low"]) / BINS)[:, None]
     radius = np.where(layers["disc"][:, None], low + width * (np.arange(BINS) + 0.5), layers["at"][:, None])
-    layers["density"] = (np.diff(free).reshape(-1, BINS) + 1) / (2 * math.pi * radius * width)
+    layers["density"] = (np.diff(start[::SECTORS]).reshape(-1, BINS) + 1) / (2 * math.pi * radius * width)
 
 
 @njit(cache=True, error_model="numpy")

@@ -177,20 +177,21 @@ class Follow(nn.Module):
         module = event.point["module"].numpy() if "module" in event.point else np.arange(len(where))
         hits["layer"], hits["module"], hits["track"] = layer[known], module[known], -1
         order, start = cells(layers, layer[known], hits["radius"], hits["phi"], hits["z"])
-        hits = hits[order]
-        shared, paths, tracks = (layers, hits, start, *memory()), np.zeros(_PATHS, PATHS), np.zeros(len(hits), TRACKS)
+        hits, place, track = hits[order], known[order], np.full(len(where), -1)
+        paths, tracks, buffers = np.zeros(_PATHS, PATHS), np.zeros(len(hits), TRACKS), memory()
         found, number, tried = [], 0, []
         for row, limits in enumerate(self.passes):
-            measure_density(layers, hits, start)
-            before = number
+            measure_density(layers, start)
+            before, shared = number, (layers, hits, start, *buffers)
             for inner, outer in self.begin[self.begin[:, 0] == row, 1:].numpy():
                 while (result := follow_pairs(inner, outer, limits, paths, *shared))[0] < 0:
                     paths = np.zeros(2 * len(paths), PATHS)
                 tried.append(result[1])
                 number = take_best(paths[: result[0]], limits, tracks, number, *shared)
             found.append(number - before)
-        track = np.full(len(where), -1)
-        track[known[order]] = hits["track"]
+            track[place] = hits["track"]
+            free = hits["track"] < 0
+            hits, place, start = hits[free], place[free], np.concatenate([[0], np.cumsum(free)])[start]
         return track, tracks[:number], np.repeat(np.arange(len(found)), found), np.array(tried, np.int64)
 
 
