@@ -175,16 +175,15 @@ def cloud(number: int = 4000, seed: int = 0) -> tuple[Array, Array, Array]:
     return layers, hits[order], start
 
 
-def test_cells_hold_every_hit_once_and_the_density_is_that_of_free_hits() -> None:
+def test_cells_hold_every_hit_once_and_the_density_is_theirs() -> None:
     layers, hits, start = cloud()
     assert (start[0], start[-1]) == (0, len(hits))
     assert (np.diff(start) >= 0).all()
     assert len(start) == 2 * BINS * SECTORS + 1
-    measure_density(layers, hits, start)
-    free = hits["track"] < 0
-    barrel = np.histogram(hits["z"][free & (hits["layer"] == 0)], BINS, (-500, 500))[0]
+    measure_density(layers, start)
+    barrel = np.histogram(hits["z"][hits["layer"] == 0], BINS, (-500, 500))[0]
     assert layers["density"][0] == pytest.approx((barrel + 1) / (2 * np.pi * 100 * 1000 / BINS))
-    disc, edges = np.histogram(hits["radius"][free & (hits["layer"] == 1)], BINS, (30, 180))
+    disc, edges = np.histogram(hits["radius"][hits["layer"] == 1], BINS, (30, 180))
     assert layers["density"][1] == pytest.approx((disc + 1) / (np.pi * np.diff(edges**2)))
 
 

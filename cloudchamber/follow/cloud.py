@@ -55,7 +55,8 @@ def cells(layers: Array, layer: Array, radius: Array, phi: Array, z: Array) -> t
     sector_ = ((phi + math.pi) * (SECTORS / (2 * math.pi))).astype(np.int64)
     cell = (layer * BINS + np.clip(bin_, 0, BINS - 1)) * SECTORS + np.clip(sector_, 0, SECTORS - 1)
     order = np.argsort(cell, kind="stable")
-    return order, np.searchsorted(cell[order], np.arange(len(layers) * BINS * SECTORS + 1))
+    number = np.bincount(cell, minlength=len(layers) * BINS * SECTORS)
+    return order, np.concatenate([[0], np.cumsum(number)])
 
 
 def measure_density(layers: Array, start: Array) -> None:

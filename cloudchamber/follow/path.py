@@ -52,13 +52,16 @@ def take(a: Array, hit: Any, layer: Any) -> float:
 
 
 @njit(cache=True, error_model="numpy")
-def overlaps(
-    a: Array, h: int, n: int, layers: Array, hits: Array, start: Array, whole: Array, real: Array
+def join(
+    a: Array, number: int, n: int, row: int, found: int, layers: Array, hits: Array, whole: Array
 ) -> tuple[int, float]:
-    """Add the hits of other modules beside hit ``h``, where the state is, to a path of ``n``: new length, and gain."""
-    number, gain = hits[h].layer, 0.0
-    for i in range(near(a, number, layers, hits, start, OVERLAP, 2.0, 4, whole, real)):
-        new, there = whole[FOUND, i], False
+    """Add those of the hits in a row of the memory to a path of ``n`` that belong to it: new length, and gain.
+
+    They are of the layer where the state is, and of modules that are not on the path yet; chi2 below ``OVERLAP``.
+    """
+    gain = 0.0
+    for i in range(found):
+        new, there = whole[row, i], False
         for q in range(n):
             old = whole[PATH, q]
             there |= old == new or (hits[old].layer == number and hits[old].module == hits[new].module)
@@ -69,6 +72,17 @@ def overlaps(
                 whole[PATH, n] = new
                 n += 1
     return n, gain
+
+
+@njit(cache=True, error_model="numpy")
+def overlaps(
+    a: Array, h: int, n: int, layers: Array, hits: Array, start: Array, whole: Array, real: Array
+) -> tuple[int, float]:
+    """Add the hits of other modules beside hit ``h``, where the state is, to a path of ``n``: new length, and gain."""
+    number = hits[h].layer
+    found = near(a, number, layers, hits, start, OVERLAP, 2.0, 4, whole, real)
+    longer: tuple[int, float] = join(a, number, n, FOUND, found, layers, hits, whole)
+    return longer
 
 
 @njit(cache=True, error_model="numpy")
@@ -113,11 +127,11 @@ def follow(
             blur = 4 * math.sqrt(b[ZZ]) / (max(abs(b[SLOPE]), 0.1) if layer.disc else 1.0) + 2
             if w < layer.low - blur or w > layer.high + blur:
                 continue
-            if near(b, other, layers, hits, start, chi2, 1.0, 1, whole, real) > 0:
-                h = whole[FOUND, 0]
-                gain += take(b, hits[h], layer)
-                whole[PATH, n] = h
-                n, more = overlaps(b, h, n + 1, layers, hits, start, whole, real)
+            found = near(b, other, layers, hits, start, chi2, 1.0, 4, whole, real)
+            if found > 0:
+                gain += take(b, hits[whole[FOUND, 0]], layer)
+                whole[PATH, n] = whole[FOUND, 0]
+                n, more = join(b, other, n + 1, FOUND, found, layers, hits, whole)
                 gain += more
                 scatter(b, layer.thickness, layer.disc, unit)
                 a[:] = b

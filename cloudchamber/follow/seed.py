@@ -10,30 +10,13 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cloudchamber.follow.cloud import BINS, FOUND, NEXT, PATH, SECTORS, THIRDS, bin_of, near, sector, span
-from cloudchamber.follow.path import MOST, back, follow, overlaps, take
-from cloudchamber.follow.state import (
-    BEND,
-    COS,
-    KK,
-    LL,
-    PP,
-    SIN,
-    SLOPE,
-    TT,
-    ZL,
-    ZZ,
-    Z,
-    move,
-    reach,
-    residual,
-    scatter,
-    update,
-)  # fmt: skip
+from cloudchamber.follow.pair import begin, circle, promising
+from cloudchamber.follow.path import MOST, back, follow, join, take
+from cloudchamber.follow.state import BEND, KK, move, reach, scatter
 
 Array = NDArray[Any]
 
 REACH = 2.5  # widths of its impact parameters that a pass reaches
-PIPE = 0.003  # radiation lengths between the beam line and the first layer
 
 
 class Pass(NamedTuple):
@@ -53,38 +36,6 @@ class Pass(NamedTuple):
     def covers(self, pt: Array, d0: Array, z0: Array) -> Array:
         """Which particles of these parameters (GeV, mm, not negative) the pass is there for."""
         return np.asarray((self.unit / self.curvature <= pt) & (d0 <= REACH * self.d0) & (z0 <= self.z0))
-
-
-@njit(cache=True, error_model="numpy")
-def begin(a: Array, b: Array, p: Any, q: Any, inner: Any, outer: Any, unit: float, d0: float) -> bool:
-    """The state ``a`` at the second of two hits of two layers, from the beam line; False if no circle joins them."""
-    dx, dy = q.x - p.x, q.y - p.y
-    bend = 2 * (p.x * q.y - p.y * q.x) / (p.radius * q.radius * math.sqrt(dx * dx + dy * dy))
-    s1, s2 = 0.5 * bend * p.radius, 0.5 * bend * q.radius  # sines of half the turns up to the hits
-    if abs(s1) > 0.9 or abs(s2) > 0.9:
-        return False
-    c1, c2 = math.sqrt(1 - s1 * s1), math.sqrt(1 - s2 * s2)
-    arc1, arc2 = p.radius, q.radius
-    if abs(bend) > 1e-9:
-        arc1, arc2 = 2 * math.asin(s1) / bend, 2 * math.asin(s2) / bend
-    slope = (q.z - p.z) / (arc2 - arc1)
-    a[:] = 0.0
-    a[COS], a[SIN] = (p.x * c1 + p.y * s1) / p.radius, (p.y * c1 - p.x * s1) / p.radius
-    a[BEND], a[Z], a[SLOPE] = bend, p.z - slope * arc1, slope
-    a[TT], a[PP], a[KK] = d0 * d0, 1.0, 1e-4
-    scatter(a, PIPE, False, unit)
-    sine, cosine = 2 * s1 * c1, 1 - 2 * s1 * s1
-    move(a, b, arc1, sine, cosine)
-    b[ZZ], b[ZL], b[LL] = 1e8, 0.0, 1e4
-    along, t, dz, vt, vz, _ = residual(b, p)
-    update(b, along, t, dz, vt, vz)
-    scatter(b, inner.thickness, inner.disc, unit)
-    far, near = 2 * s2 * c2, 1 - 2 * s2 * s2
-    move(b, a, arc2 - arc1, far * cosine - near * sine, near * cosine + far * sine)
-    along, t, dz, vt, vz, _ = residual(a, q)
-    update(a, along, t, dz, vt, vz)
-    scatter(a, outer.thickness, outer.disc, unit)
-    return True
 
 
 #: A path: its ``hits``, how many, score, layers missed, and the state at its last hit.
@@ -136,8 +87,8 @@ def _bent(a: Array, limits: Pass) -> bool:
 
 @njit(cache=True, error_model="numpy")
 def _third(
-    states: Array, first: int, second: int, limits: Pass, owner: Array, paths: Array, number: int, layers: Array,
-    hits: Array, start: Array, whole: Array, real: Array,
+    states: Array, first: int, second: int, which: int, limits: Pass, owner: Array, paths: Array, number: int,
+    layers: Array, hits: Array, start: Array, whole: Array, real: Array,
 ) -> int:  # fmt: skip
     """Follow every seed of a pair of hits, from ``states[0]`` at the second one: the new number of paths, or -1."""
     a, b, c, d = states[0], states[1], states[2], states[3]
@@ -145,6 +96,8 @@ def _third(
         row = layers[hits[second].layer].seed[k]
         if row < 0:
             break
+        if not which >> k & 1:
+            continue
         layer = layers[row]
         arc, sine, cosine = reach(a, layer.disc, layer.at)
         if arc <= 0:
@@ -161,7 +114,7 @@ def _third(
             if _bent(c, limits):
                 continue
             whole[PATH, 0], whole[PATH, 1], whole[PATH, 2] = first, second, third
-            n, more = overlaps(c, third, 3, layers, hits, start, whole, real)
+            n, more = join(c, row, 3, THIRDS, thirds, layers, hits, whole)
             scatter(c, layer.thickness, layer.disc, limits.unit)
             n, rest, missed = follow(
                 c, d, row, n, True, limits.chi2, limits.holes, limits.unit, layers, hits, start, whole, real
@@ -219,11 +172,22 @@ def follow_pairs(
                     if abs(other.z - other.radius * (hit.z - other.z) / run) > limits.z0:
                         continue
                     tried += 1
-                    good = begin(states[0], states[1], other, hit, layer, layers[outer], limits.unit, limits.d0)
-                    if not good or _bent(states[0], limits):
+                    bend, arc1, arc2 = circle(other, hit)
+                    if math.isnan(bend):
+                        continue
+                    which = promising(
+                        other, hit, bend, arc1, arc2, layer, layers[outer], limits.seed_chi2, limits.d0, limits.unit,
+                        layers, hits, start,
+                    )  # fmt: skip
+                    if which == 0:
+                        continue
+                    begin(
+                        states[0], states[1], other, hit, bend, arc1, arc2, layer, layers[outer], limits.unit, limits.d0
+                    )
+                    if _bent(states[0], limits):
                         continue
                     number = _third(
-                        states, first, second, limits, owner, paths, number, layers, hits, start, whole, real
+                        states, first, second, which, limits, owner, paths, number, layers, hits, start, whole, real
                     )
                     if number < 0:
                         return -1, tried

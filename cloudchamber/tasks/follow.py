@@ -54,8 +54,8 @@ class FollowConfig:
     hit (two degrees of freedom). ``hits``: least number on a path. ``score``: its least log likelihood ratio.
     ``holes``: layers it may miss. ``shared``: hits that it may lose to a better one.
 
-    ``worth``, one value for all passes: so many particles must begin in a pair of layers per thousand pairs of hits
-    that are tried there; else it costs more than it brings.
+    ``worth``, one value for all passes: so many particles must be found from a pair of layers per thousand pairs of
+    hits that are tried there; else it costs more than it brings.
     """
 
     kind: Literal["follow"] = "follow"
@@ -69,7 +69,7 @@ class FollowConfig:
     score: tuple[float, ...] = (15.0, 12.0, 8.0, 7.0)
     holes: tuple[int, ...] = (0, 1, 1, 1)
     shared: tuple[int, ...] = (0, 1, 1, 1)
-    worth: float = 1.0
+    worth: float = 0.5
 
 
 class Follow(nn.Module):
@@ -128,17 +128,22 @@ class Follow(nn.Module):
             order = np.argsort(-count, axis=None, kind="stable")[:size]
             order = order[count.ravel()[order] > len(events)]
             rows = np.stack([np.full(len(order), number), *np.unravel_index(order, count.shape)], axis=1)
-            before, self.begin = self.begin, torch.cat([self.begin, torch.from_numpy(rows)])
-            tried = sum(self._tracks(event)[3][len(before) :] for event in events)
-            worthy = count.ravel()[order] >= self.config.worth * 1e-3 * tried
-            self.begin = torch.cat([before, torch.from_numpy(rows[worthy])])
+            self.begin = torch.cat([self.begin, torch.from_numpy(rows)])
+            good, tried = np.zeros(len(self.begin)), np.zeros(len(self.begin))
+            for event in events:
+                track, _, row, pairs_tried = self._tracks(event)
+                good += np.bincount(row[_found(event, track)[1]], minlength=len(good))
+                tried += pairs_tried
+            worthy = (self.begin[:, 0].numpy() < number) | (good > self.config.worth * 1e-3 * tried)
+            self.begin = self.begin[torch.from_numpy(worthy)]
 
     def find(self, event: Event) -> Event:
         """The tracks: ``point.id``, ``point.object``, and in ``object`` the columns ``FOLLOWED``."""
         if len(event) != 1:
             return batch([self.find(part) for part in unbatch(event)])
-        track, rows, number, _ = self._tracks(event)
-        columns = {name: rows[name] for name in ("chi2", "worst", "score", "missed")} | {"pass": number}
+        track, rows, begun, _ = self._tracks(event)
+        columns = {name: rows[name] for name in ("chi2", "worst", "score", "missed")}
+        columns["pass"] = self.begin.numpy()[begun, 0]
         with np.errstate(all="ignore"):  # of a path that the filter could not go back on
             columns |= {"ndf": 2 * rows["fitted"] - 5, **_perigee(rows["state"])}
             objects = {name: torch.from_numpy(column.astype(np.float32)) for name, column in columns.items()}
@@ -163,7 +168,10 @@ class Follow(nn.Module):
         return stages
 
     def _tracks(self, event: Event) -> tuple[Array, Array, Array, Array]:
-        """Track of each hit, -1 for none; the tracks, rows of ``TRACKS``; passes; pairs tried per row of ``begin``."""
+        """Track of each hit, -1 for none; the tracks, rows of ``TRACKS``, and with which row of ``begin`` they began.
+
+        Last the number of pairs of hits that were tried in each row of ``begin``.
+        """
         keys, where = self.keys.numpy(), layer_key(event).numpy()
         layer = np.minimum(np.searchsorted(keys, where), max(len(keys) - 1, 0))
         known = np.flatnonzero(keys[layer] == where) if len(keys) else np.zeros(0, np.int64)
@@ -182,13 +190,13 @@ class Follow(nn.Module):
         found, number, tried = [], 0, []
         for row, limits in enumerate(self.passes):
             measure_density(layers, start)
-            before, shared = number, (layers, hits, start, *buffers)
+            shared = layers, hits, start, *buffers
             for inner, outer in self.begin[self.begin[:, 0] == row, 1:].numpy():
                 while (result := follow_pairs(inner, outer, limits, paths, *shared))[0] < 0:
                     paths = np.zeros(2 * len(paths), PATHS)
                 tried.append(result[1])
-                number = take_best(paths[: result[0]], limits, tracks, number, *shared)
-            found.append(number - before)
+                before, number = number, take_best(paths[: result[0]], limits, tracks, number, *shared)
+                found.append(number - before)
             track[place] = hits["track"]
             free = hits["track"] < 0
             hits, place, start = hits[free], place[free], np.concatenate([[0], np.cumsum(free)])[start]
@@ -236,17 +244,23 @@ def _true_perigee(event: Event) -> tuple[Array, Array, Array]:
     return true.pt, np.abs(true.d0), np.abs(true.z0)
 
 
+def _found(event: Event, track: Array) -> tuple[Array, Array]:
+    """The particles that are found, double majority, and their tracks."""
+    particle = event.point["object"].numpy()
+    hits = np.bincount(particle + 1, minlength=event.rows("object") + 1)[1:]
+    both = np.flatnonzero((particle >= 0) & (track >= 0))
+    joint, shared = np.unique(np.stack([particle[both], track[both]]), axis=1, return_counts=True)
+    good = (2 * shared > hits[joint[0]]) & (2 * shared > np.bincount(track[both])[joint[1]])
+    return joint[0, good], joint[1, good]
+
+
 def _first_layers(
     event: Event, layer: Array, pairs: Sequence[Array], track: Array, wanted: Array
 ) -> tuple[Array, Array]:
     """The first two layers with free hits of each wanted particle that counts in the score and is not found yet."""
     particle = event.point["object"].numpy()
     inner, outer = pairs
-    hits = np.bincount(particle + 1, minlength=event.rows("object") + 1)[1:]
-    both = np.flatnonzero((particle >= 0) & (track >= 0))
-    joint, shared = np.unique(np.stack([particle[both], track[both]]), axis=1, return_counts=True)
-    good = (2 * shared > hits[joint[0]]) & (2 * shared > np.bincount(track[both])[joint[1]])
-    wanted = wanted & ~np.isin(np.arange(len(hits)), joint[0, good])
+    wanted = wanted & ~np.isin(np.arange(event.rows("object")), _found(event, track)[0])
     free = (track[inner] < 0) & (track[outer] < 0) & (layer[inner] != layer[outer])
     rows = np.flatnonzero(free & wanted[particle[inner]] & (event.point["weight"].numpy()[inner] > 0))
     _, first = np.unique(particle[inner[rows]], return_index=True)  # pairs are in order along the track
