@@ -17,9 +17,11 @@ from cloudchamber.follow import HIT, LAYER, cells, measure_density, memory
 from cloudchamber.follow.cloud import BINS, CHI2, FOUND, SECTORS, near
 from cloudchamber.follow.state import (
     BEND,
+    FIELD,
     KK,
     LL,
     PP,
+    SIZE,
     SLOPE,
     TT,
     UNEVEN,
@@ -49,7 +51,7 @@ def states(number: int, seed: int = 0) -> list[Array]:
         turned = phi + random.uniform(-0.7, 0.7)
         bend = random.choice([-1, 1]) * 6e-4 / (0.15 + random.exponential(1))
         place = [radius * np.cos(phi), radius * np.sin(phi), np.cos(turned), np.sin(turned), bend]
-        a = np.array([*place, random.uniform(-500, 500), random.normal(0, 2), *np.zeros(9)])
+        a = np.array([*place, random.uniform(-500, 500), random.normal(0, 2), *np.zeros(9), 1.0])
         for rows, width in ((TRANSVERSE, [0.1, 3e-3, 2e-5]), (ALONG, [0.3, 5e-3])):
             root = random.normal(size=(len(width),) * 2) * np.array(width)[:, None]
             a[np.array(rows)] = root @ root.T
@@ -63,7 +65,7 @@ def covariance(a: Array, rows: Any) -> Array:
 
 @pytest.mark.parametrize("a", states(8))
 def test_a_move_is_along_the_circle_and_its_errors_follow(a: Array) -> None:
-    turn, b = 0.4 * np.sign(a[BEND]), np.zeros(16)
+    turn, b = 0.4 * np.sign(a[BEND]), np.zeros(SIZE)
     arc = turn / a[BEND]
     move(a, b, arc, np.sin(turn), np.cos(turn))
     centre = a[:2] + np.array([-a[3], a[2]]) / a[BEND]
@@ -78,7 +80,7 @@ def test_a_move_is_along_the_circle_and_its_errors_follow(a: Array) -> None:
 
 @pytest.mark.parametrize("a", states(20, seed=1))
 def test_layers_are_reached(a: Array) -> None:
-    b, radius = np.zeros(16), float(np.hypot(*a[:2]))
+    b, radius = np.zeros(SIZE), float(np.hypot(*a[:2]))
     for at in (radius + 3, radius + 60, radius + 150):
         arc, sine, cosine = reach(a, False, at)
         if arc < 0:  # only where the circle turns by more than 53 degrees on the way, or ends before
@@ -113,7 +115,7 @@ def hit(x: float, y: float, z: float, **more: Any) -> Any:
 
 @pytest.mark.parametrize("a", states(8, seed=2))
 def test_nearest_point_and_residual(a: Array) -> None:
-    b, k = np.zeros(16), a[BEND]
+    b, k = np.zeros(SIZE), a[BEND]
     place = _on_circle(a, 80.0)
     normal = (a[:2] + np.array([-a[3], a[2]]) / k - place) * k
     x, y = place + 0.7 * normal
@@ -151,8 +153,8 @@ def test_the_update_is_that_of_kalman(a: Array) -> None:
 def test_scattering_by_hand() -> None:
     """At 1 GeV and right angles: 13.6 MeV / (p beta) sqrt(0.02) (1 + 0.038 ln 0.02)."""
     unit = SPEED_OF_LIGHT * 2e-3
-    a = np.zeros(16)
-    a[BEND] = unit
+    a = np.zeros(SIZE)
+    a[BEND], a[FIELD] = unit, 1.0
     scatter(a, 0.02, False, unit)
     angle = 0.0136 * np.sqrt(1 + 0.13957**2) * np.sqrt(0.02) * (1 + 0.038 * np.log(0.02))
     assert (a[PP], a[LL], a[KK]) == pytest.approx((angle**2, angle**2, (UNEVEN * unit) ** 2))

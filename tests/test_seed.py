@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cloudchamber.follow import HIT, LAYER, cells
 from cloudchamber.follow.pair import begin, circle, promising
-from cloudchamber.follow.state import BEND, COS, KK, SIN, SLOPE, TT, ZZ, X, Y, Z
+from cloudchamber.follow.state import BEND, COS, KK, SIN, SIZE, SLOPE, TT, ZZ, X, Y, Z
 from cloudchamber.physics import SPEED_OF_LIGHT, Helix
 
 Array = NDArray[Any]
@@ -23,7 +23,7 @@ def detector() -> Array:
     layers = np.zeros(4, LAYER)
     layers["disc"], layers["at"], layers["spread"] = [False, False, False, True], [*RADII, 600.0], 0.5
     layers["low"], layers["high"], layers["thickness"] = [-500, -500, -500, 30], [500, 500, 500, 180], 0.02
-    layers["error_t"], layers["error_w"], layers["seed"] = 0.02, 0.1, -1
+    layers["error_t"], layers["error_w"], layers["seed"], layers["field"] = 0.02, 0.1, -1, 1.0
     layers["seed"][1, :2] = 2, 3
     return layers
 
@@ -56,7 +56,7 @@ def tracks(number: int, d0: float, seed: int) -> tuple[Helix, Array]:
 
 def test_the_circle_and_the_state_of_a_track_from_the_beam_line() -> None:
     helix, hits = tracks(50, 1e-9, seed=0)
-    layers, a, b = detector(), np.zeros(16), np.zeros(16)
+    layers, a, b = detector(), np.zeros(SIZE), np.zeros(SIZE)
     for i, (p, q, _) in enumerate(hits):
         bend, arc1, arc2 = circle(p, q)
         kappa, error = helix.kappa[i], 4 * 2 * 0.04 / (32 * 40)

@@ -6,10 +6,12 @@ Kalman filter takes it on from layer to layer, to the likeliest hit at each, the
 A function in one file calls those of others: numba does not see when they change. Remove ``__pycache__`` then.
 """
 
-from cloudchamber.follow.cloud import HIT, LAYER, NEXT, cells, measure_density, memory
+from cloudchamber.follow.cloud import BINS, HIT, LAYER, NEXT, cells, measure_density, memory
+from cloudchamber.follow.field import NODES, field_at, measure_field
 from cloudchamber.follow.seed import PATHS, TRACKS, Pass, follow_pairs, take_best
+from cloudchamber.follow.state import FIELD
 
 __all__ = [
-    "HIT", "LAYER", "NEXT", "PATHS", "TRACKS", "Pass",
-    "cells", "follow_pairs", "measure_density", "memory", "take_best",
+    "BINS", "FIELD", "HIT", "LAYER", "NEXT", "NODES", "PATHS", "TRACKS", "Pass",
+    "cells", "field_at", "follow_pairs", "measure_density", "measure_field", "memory", "take_best",
 ]  # fmt: skip

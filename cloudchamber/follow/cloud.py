@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from cloudchamber.follow.state import COS, SIN, SLOPE, TT, ZZ, X, Y, Z, residual
+from cloudchamber.follow.state import COS, SIN, SLOPE, TT, ZZ, X, Y, Z, place, residual
 
 Array = NDArray[Any]
 
@@ -19,13 +19,13 @@ NEXT = 12  # layers that may come next, at most
 
 #: Layers of a detector: cylinders at a radius or discs at a z, mm. ``at`` and ``spread``: middle and half the range of
 #: that coordinate; ``low`` and ``high``: range of the other one; ``thickness`` in radiation lengths; ``error_t``,
-#: ``error_w``: largest measurement errors in phi and along the other one; ``density``: free hits per mm^2 in its bins.
-#: ``onward``, ``seed``, ``inward``: the layers that may come next, likeliest first, then -1; ``seed`` are
-#: those of ``onward`` that a third hit is looked for in.
+#: ``error_w``: largest measurement errors in phi and along the other one; ``density``, ``field``: free hits per mm^2
+#: in its bins, and the relative magnetic field there. ``onward``, ``seed``, ``inward``: the layers that may come next,
+#: likeliest first, then -1; ``seed`` are those of ``onward`` that a third hit is looked for in.
 LAYER = np.dtype(
     [("disc", bool)]
     + [(name, np.float64) for name in ("at", "spread", "low", "high", "thickness", "error_t", "error_w")]
-    + [("density", np.float64, BINS)]
+    + [(name, np.float64, BINS) for name in ("density", "field")]
     + [(name, np.int64, NEXT) for name in ("onward", "seed", "inward")],
     align=True,
 )
@@ -71,6 +71,12 @@ def bin_of(layer: Any, w: float) -> int:
     """The bin of a layer at its other coordinate."""
     bin_ = int((w - layer.low) * (BINS / (layer.high - layer.low)))
     return min(max(bin_, 0), BINS - 1)
+
+
+@njit(cache=True, error_model="numpy")
+def field_of(a: Array, layer: Any) -> float:
+    """The relative field at a state on a layer."""
+    return float(layer.field[bin_of(layer, place(a, layer.disc))])
 
 
 @njit(cache=True, error_model="numpy")

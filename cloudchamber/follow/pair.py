@@ -8,10 +8,11 @@ from typing import Any
 from numba import njit
 from numpy.typing import NDArray
 
-from cloudchamber.follow.cloud import BINS, NEXT, bin_of, sector, span
+from cloudchamber.follow.cloud import BINS, NEXT, bin_of, field_of, sector, span
 from cloudchamber.follow.state import (
     BEND,
     COS,
+    FIELD,
     KK,
     LL,
     MASS,
@@ -23,6 +24,7 @@ from cloudchamber.follow.state import (
     ZL,
     ZZ,
     Z,
+    adapt,
     move,
     residual,
     scatter,
@@ -56,22 +58,23 @@ def begin(
     d0: float,
 ) -> None:  # fmt: skip
     """The state ``a`` at the second of two hits of two layers, from the beam line on, given their ``circle``."""
-    s1, s2 = 0.5 * bend * p.radius, 0.5 * bend * q.radius
-    c1, c2 = math.sqrt(1 - s1 * s1), math.sqrt(1 - s2 * s2)
+    s1 = 0.5 * bend * p.radius
+    c1 = math.sqrt(1 - s1 * s1)
     slope = (q.z - p.z) / (arc2 - arc1)
     a[:] = 0.0
     a[COS], a[SIN] = (p.x * c1 + p.y * s1) / p.radius, (p.y * c1 - p.x * s1) / p.radius
     a[BEND], a[Z], a[SLOPE] = bend, p.z - slope * arc1, slope
-    a[TT], a[PP], a[KK] = d0 * d0, 1.0, 1e-4
+    a[TT], a[PP], a[KK], a[FIELD] = d0 * d0, 1.0, 1e-4, 1.0
     scatter(a, PIPE, False, unit)
-    sine, cosine = 2 * s1 * c1, 1 - 2 * s1 * s1
-    move(a, b, arc1, sine, cosine)
+    move(a, b, arc1, 2 * s1 * c1, 1 - 2 * s1 * s1)
+    adapt(b, arc1, field_of(b, inner))
     b[ZZ], b[ZL], b[LL] = 1e8, 0.0, 1e4
     along, t, dz, vt, vz, _ = residual(b, p)
     update(b, along, t, dz, vt, vz)
     scatter(b, inner.thickness, inner.disc, unit)
-    far, near = 2 * s2 * c2, 1 - 2 * s2 * s2
-    move(b, a, arc2 - arc1, far * cosine - near * sine, near * cosine + far * sine)
+    run, turn = arc2 - arc1, b[BEND] * (arc2 - arc1)
+    move(b, a, run, math.sin(turn), math.cos(turn))
+    adapt(a, run, field_of(a, outer))
     along, t, dz, vt, vz, _ = residual(a, q)
     update(a, along, t, dz, vt, vz)
     scatter(a, outer.thickness, outer.disc, unit)

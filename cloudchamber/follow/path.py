@@ -12,10 +12,11 @@ from typing import Any
 from numba import njit
 from numpy.typing import NDArray
 
-from cloudchamber.follow.cloud import AHEAD, ARC, COSINE, FOUND, NEXT, PATH, SINE, bin_of, near
+from cloudchamber.follow.cloud import AHEAD, ARC, COSINE, FOUND, NEXT, PATH, SINE, bin_of, field_of, near
 from cloudchamber.follow.state import (
     BEND,
     COS,
+    FIELD,
     PK,
     SIN,
     SLOPE,
@@ -23,6 +24,7 @@ from cloudchamber.follow.state import (
     TT,
     ZL,
     ZZ,
+    adapt,
     move,
     place,
     reach,
@@ -123,6 +125,7 @@ def follow(
             other = whole[AHEAD, i]
             layer = layers[other]
             move(a, b, real[ARC, i], real[SINE, i], real[COSINE, i])
+            adapt(b, real[ARC, i], field_of(b, layer))
             w = place(b, layer.disc)
             blur = 4 * math.sqrt(b[ZZ]) / (max(abs(b[SLOPE]), 0.1) if layer.disc else 1.0) + 2
             if w < layer.low - blur or w > layer.high + blur:
@@ -156,7 +159,7 @@ def back(
     """
     a[COS], a[SIN], a[BEND], a[SLOPE] = -a[COS], -a[SIN], -a[BEND], -a[SLOPE]
     a[TP], a[PK], a[ZL] = -a[TP], -a[PK], -a[ZL]
-    a[TT:] *= PRIOR
+    a[TT:FIELD] *= PRIOR
     chi2, worst, m = 0.0, 0.0, n
     for i in range(n - 1, -1, -1):
         h = whole[PATH, i]
@@ -164,6 +167,7 @@ def back(
         arc, sine, cosine = toward(a, hits[h])
         if arc > 0:
             move(a, b, arc, sine, cosine)
+            adapt(b, arc, field_of(b, layer))
             a[:] = b
         along, t, dz, vt, vz, _ = residual(a, hits[h])
         own = t * t / (a[TT] + vt) + dz * dz / (a[ZZ] + vz)

@@ -9,10 +9,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from cloudchamber.follow.cloud import BINS, FOUND, NEXT, PATH, SECTORS, THIRDS, bin_of, near, sector, span
+from cloudchamber.follow.cloud import BINS, FOUND, NEXT, PATH, SECTORS, THIRDS, bin_of, field_of, near, sector, span
 from cloudchamber.follow.pair import begin, circle, promising
 from cloudchamber.follow.path import MOST, back, follow, join, take
-from cloudchamber.follow.state import BEND, KK, move, reach, scatter
+from cloudchamber.follow.state import BEND, FIELD, KK, SIZE, adapt, move, reach, scatter
 
 Array = NDArray[Any]
 
@@ -45,14 +45,14 @@ PATHS = np.dtype(
         ("number", np.int64),
         ("score", np.float64),
         ("missed", np.int64),
-        ("state", np.float64, 16),
+        ("state", np.float64, SIZE),
     ]
 )
 
 #: A track: the state at its innermost hit, flying inwards; the chi2 of its path, the largest of one hit, the number of
 #: hits that count there; score and layers missed of the path; the number of hits in all.
 TRACKS = np.dtype(
-    [("state", np.float64, 16)]
+    [("state", np.float64, SIZE)]
     + [(name, np.float64) for name in ("chi2", "worst", "score")]
     + [(name, np.int64) for name in ("fitted", "missed", "hits")]
 )
@@ -82,7 +82,7 @@ def _turn(outer: float, inner: float, limits: Pass) -> float:
 @njit(cache=True, error_model="numpy")
 def _bent(a: Array, limits: Pass) -> bool:
     """Whether the curvature is above that of the pass by more than its error allows."""
-    return bool(abs(a[BEND]) - 2.5 * math.sqrt(a[KK]) > limits.curvature)
+    return bool(abs(a[BEND]) - 2.5 * math.sqrt(a[KK]) > limits.curvature * a[FIELD])
 
 
 @njit(cache=True, error_model="numpy")
@@ -103,6 +103,7 @@ def _third(
         if arc <= 0:
             continue
         move(a, b, arc, sine, cosine)
+        adapt(b, arc, field_of(b, layer))
         thirds = near(b, row, layers, hits, start, limits.seed_chi2, 1.0, 8, whole, real)
         whole[THIRDS, :thirds] = whole[FOUND, :thirds]
         for i in range(thirds):
@@ -150,7 +151,7 @@ def follow_pairs(
 
     Returns the number of paths, -1 where ``paths`` is too short, and that of pairs of hits that were tried.
     """
-    states, owner, number, tried = np.zeros((4, 16)), np.full(len(hits), -1), 0, 0  # owner: the best path of each hit
+    states, owner, number, tried = np.zeros((4, SIZE)), np.full(len(hits), -1), 0, 0  # owner: the best path of each hit
     layer, rows = layers[inner], BINS * SECTORS
     for second in range(start[outer * rows], start[(outer + 1) * rows]):
         hit = hits[second]
@@ -210,7 +211,7 @@ def take_best(
 
     Numbers their hits and fills ``tracks`` from ``number`` on: returns the new number of tracks.
     """
-    states = np.zeros((2, 16))
+    states = np.zeros((2, SIZE))
     for i in np.argsort(-paths["score"], kind="mergesort"):
         n = 0
         for q in range(paths[i].number):

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-# The state of a track at a point, 16 numbers: the point (mm), the direction in the transverse plane, the curvature
-# (1/mm, positive to the left), dz/ds; the covariance of offset to the left T, angle P and curvature K, of z and slope.
+# The state of a track at a point, ``SIZE`` numbers: the point (mm), the direction in the transverse plane, the
+# curvature (1/mm, positive to the left), dz/ds; the covariance of offset to the left T, angle P and curvature K, of z
+# and slope; the magnetic field there, relative to that in the middle.
 X, Y, COS, SIN, BEND, Z, SLOPE = range(7)
 TT, TP, TK, PP, PK, KK, ZZ, ZL, LL = range(7, 16)
+FIELD, SIZE = 16, 17
 
 SHARPEST = 0.8  # largest sine of a turn between two layers
 MASS = 0.13957  # GeV, a pion's
@@ -90,6 +92,23 @@ def move(a: Array, b: Array, arc: float, sine: float, cosine: float) -> None:
     b[TP], b[TK], b[PP], b[PK], b[KK] = tp + arc * tk, tk, a[PP] + arc * (a[PK] + pk), pk, a[KK]
     zl = a[ZL] + arc * a[LL]
     b[ZZ], b[ZL], b[LL] = a[ZZ] + arc * (a[ZL] + zl), zl, a[LL]
+    b[FIELD] = a[FIELD]
+
+
+@njit(cache=True, error_model="numpy")
+def adapt(a: Array, arc: float, field: float) -> None:
+    """Correct a state that was moved by an arc as if in one field: it became ``field``, evenly on the way."""
+    ratio = field / a[FIELD]
+    change = a[BEND] * (ratio - 1)
+    shift, turn = change * arc * arc / 6, change * arc / 2
+    a[X] -= shift * a[SIN]
+    a[Y] += shift * a[COS]
+    c, s = a[COS] - turn * a[SIN], a[SIN] + turn * a[COS]
+    norm = 1 / math.sqrt(c * c + s * s)
+    a[COS], a[SIN], a[BEND], a[FIELD] = c * norm, s * norm, a[BEND] * ratio, field
+    a[TK] *= ratio
+    a[PK] *= ratio
+    a[KK] *= ratio * ratio
 
 
 @njit(cache=True, error_model="numpy")
@@ -97,7 +116,7 @@ def scatter(a: Array, thickness: float, disc: bool, unit: float) -> None:
     """Multiple scattering in a layer, 13.6 MeV formula of the PDG review, at the momentum of the state; ``UNEVEN``."""
     square = a[SLOPE] * a[SLOPE]
     lean = math.sqrt(1 + (1 / max(square, 1e-4) if disc else square))
-    momentum = (1 + square) * unit * unit / max(a[BEND] * a[BEND], 1e-12)  # squared
+    momentum = (1 + square) * (unit * a[FIELD]) ** 2 / max(a[BEND] * a[BEND], 1e-12)  # squared
     thick = thickness * lean
     angle = 0.0136 * (1 + 0.038 * math.log(thick))
     angle *= angle * thick * (1 + MASS * MASS / momentum) / momentum  # squared, over beta squared
