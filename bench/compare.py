@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -85,14 +86,17 @@ def run_in_turns(
     model: Path | None = None,
     repeat: int = 1,
     advance: Callable[[str], object] = lambda finder: None,
+    models: Mapping[str, Path] = MappingProxyType({}),
 ) -> dict[str, Cost]:
     """Every finder on every event, one after the other, ``repeat`` times; the tracks go to ``directory``.
 
-    Each finder has a process of its own, which waits while another works. Raises ``UserError`` when one fails.
+    ``models`` are the checkpoints of finders that do not ship, ``model`` stands for that of ours. Each finder has a
+    process of its own, which waits while another works. Raises ``UserError`` when one fails.
     """
     spent: dict[str, list[list[Spent]]] = {finder: [] for finder in finders}
     with ExitStack() as stack:
-        workers = [stack.enter_context(Worker(f, events.path, directory / f, model)) for f in finders]
+        given = {**({OURS: model} if model else {}), **models}
+        workers = [stack.enter_context(Worker(f, events.path, directory / f, given.get(f))) for f in finders]
         for _ in range(repeat):
             for turns in spent.values():
                 turns.append([])
@@ -110,13 +114,14 @@ def compare(
     model: Path | None = None,
     repeat: int = 1,
     advance: Callable[[str], object] = lambda finder: None,
+    models: Mapping[str, Path] = MappingProxyType({}),
 ) -> list[Found]:
     """As ``run_in_turns``, and score the tracks against the truth of the events."""
-    costs = run_in_turns(finders, events, directory, model, repeat, advance)
+    costs = run_in_turns(finders, events, directory, model, repeat, advance, models)
     found = []
     for finder, cost in costs.items():
         tracks = open_events(directory / f"{finder}.parquet")
-        found.append(Found(NAMES[finder], tracks, evaluate(tracks, events), cost))
+        found.append(Found(NAMES.get(finder, finder), tracks, evaluate(tracks, events), cost))
     return found
 
 

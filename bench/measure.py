@@ -4,8 +4,8 @@
 
 says "ready", reads numbers of events, one per line, from standard input, finds the tracks of each and answers with one
 line of JSON (wall and CPU seconds, peak memory). When the input ends it writes the tracks of all events it was asked
-for, in the order of the source, to ``PATH.parquet``. ``follow`` and ``graph`` are models that ship
-(``--model`` takes another), ``ckf-X`` is configuration X of ``bench/ckf.py``. ``Worker`` is the other side of the pipe.
+for, in the order of the source, to ``PATH.parquet``. ``follow`` and ``graph`` are models that ship (``--model`` takes
+another, under any name), ``ckf-X`` is configuration X of ``bench/ckf.py``. ``Worker`` is the other side of the pipe.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Worker:
 
     def __init__(self, finder: str, events: Path, path: Path, model: Path | None = None) -> None:
         command = [sys.executable, "-m", "bench.measure", finder, str(events.absolute()), "-o", str(path.absolute())]
-        command += ["--model", str(model.absolute())] if model and finder == "follow" else []
+        command += ["--model", str(model.absolute())] if model else []
         self.finder, self.tracks = finder, path.with_name(f"{path.name}.parquet")
         self.log = path.with_name(f"{path.name}.log")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -142,7 +142,9 @@ _ROOT = Path(__file__).parents[1]
 def main() -> None:
     """Measure one finder on events of a directory or file."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("finder", help="follow, graph, or ckf-X with a configuration X of bench/ckf.py")
+    parser.add_argument(
+        "finder", help="follow, graph, ckf-X with a configuration X of bench/ckf.py, or any name with --model"
+    )
     parser.add_argument("events", type=Path)
     parser.add_argument("-o", dest="path", type=Path, required=True, help="where to write, without suffix")
     parser.add_argument("--model", help="checkpoint of another model")

@@ -56,6 +56,7 @@ _SELECTIONS = {"pT > 1 GeV": "pT > 1", "pT > 0.5 GeV": "pT > 0.5", "all": "all"}
 QUANTITIES: dict[str, Show] = {
     "TrackML score": _score("trackml"),
     "TrackML, primaries": _score("trackml_primaries"),
+    "V-score": _score("v"),
     **{f"Efficiency {short}, %": _rate(name, "efficiency") for name, short in _SELECTIONS.items()},
     **{f"Fake rate {short}, %": _rate(name, "fake_rate") for name, short in _SELECTIONS.items()},
     **{f"Duplicates {short}, %": _rate(name, "duplicate_rate", "standard") for name, short in _SELECTIONS.items()},
@@ -68,7 +69,8 @@ QUANTITIES: dict[str, Show] = {
 
 #: What the rows mean, and what the Kalman filter leaves out.
 LEGEND = {
-    "rates": "TrackML score: over all hits and particles, mean over events. Efficiency: particles with |η| < 4 and at "
+    "rates": "TrackML score: over all hits and particles, mean over events. V-score: of the "
+    "tracks and the particles as groups of hits, each hit alike. Efficiency: particles with |η| < 4 and at "
     "least 7 hits (all: at least 4) that a track matches by double majority: more than half of the hits of either "
     "are the other's. Fake rate: tracks of at least 4 hits (pT > 1: of fitted pT > 1 GeV, |η| < 4) that match no "
     "particle so. Duplicates: further tracks of which at least half of the hits are those of a particle that has one "

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.compare import CKF, GRAPH, OURS, Found, compare, machine, make_events, stage_rates
+from bench.compare import CKF, GRAPH, NAMES, OURS, Found, compare, machine, make_events, stage_rates
 from bench.stages import stage_times
 from bench.tables import TIMES, heads, legend, rows, stage_table, time_rows
 from cloudchamber.data import EventSource, open_events
@@ -31,10 +31,12 @@ def section(title: str, events: EventSource, options: argparse.Namespace) -> tup
     """One set of events: its tables in Markdown, and all numbers for JSON."""
     print(title, flush=True)
     directory = options.directory / "tracks" / events.path.name
-    finders = [OURS, GRAPH, *(f"ckf-{config}" for config in options.ckf)]
-    found = compare(
-        finders, events, directory, options.model, options.repeat, lambda name: print(".", end="", flush=True)
-    )
+    finders = [OURS, GRAPH, *options.also, *(f"ckf-{config}" for config in options.ckf)]
+
+    def advance(name: str) -> None:
+        print(".", end="", flush=True)
+
+    found = compare(finders, events, directory, options.model, options.repeat, advance, options.also)
     print()
     finder = Reconstructor(options.model)
     rates, times = stage_rates(finder, events), stage_times(finder, list(events))
@@ -84,11 +86,18 @@ def run(options: argparse.Namespace) -> None:
     head = f"# Track finders side by side\n\n{describe(facts)} Times: {options.repeat} repetitions."
     finders = list(next(iter(sections.values()))[1]["finders"])
     text = "\n\n".join([head, *(text for text, _ in sections.values()), legend(finders)])
-    settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
+    settings = json.loads(json.dumps(vars(options), default=str))
     values = {"machine": facts, "settings": settings, "sets": {title: found for title, (_, found) in sections.items()}}
     print(text)
     for written in write(options.directory, {"tracks.md": text, "tracks.json": json.dumps(values, indent=1)}):
         print(written)
+
+
+def _named(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not equals or name in NAMES or "/" in name:
+        raise argparse.ArgumentTypeError(f"expected NAME=CHECKPOINT with a new name, found {text!r}")
+    return name, Path(path)
 
 
 def main() -> None:
@@ -103,9 +112,10 @@ def main() -> None:
     parser.add_argument("--real-events", type=int, default=4, help="the first so many of them")
     parser.add_argument("--repeat", type=int, default=3, help="how often every finder is run on every event")
     parser.add_argument("--model", type=Path, help="checkpoint of another model than the one that ships")
+    parser.add_argument("--also", nargs="*", type=_named, default=[], metavar="NAME=CHECKPOINT", help="further finders")
     parser.add_argument("--ckf", nargs="*", choices=CKF, default=["E", "F", "G"], help="see bench/ckf.py")
     options = parser.parse_args()
-    options.directory = options.directory.absolute()
+    options.directory, options.also = options.directory.absolute(), dict(options.also)
     try:
         run(options)
     except UserError as error:

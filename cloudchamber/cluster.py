@@ -1,14 +1,16 @@
-"""From scored edges to objects: components, the walk-through that splits merged ones, and how it is completed."""
+"""From scored edges to objects: components, the walk-through that splits merged ones, and how it is completed.
+From a learned space to objects: greedy condensation, followers of influencers, density clustering."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudchamber.ops import connected_components, group
+from cloudchamber.errors import UserError
+from cloudchamber.ops import connected_components, grid, group, near_cells, squared_distance
 
 Array = NDArray[Any]
 
@@ -147,3 +149,116 @@ def attach(label: Array, sender: Array, receiver: Array, gain: Array) -> Array:
     order = np.argsort(gain[np.concatenate([out, into])], kind="stable")
     result[point[order]] = owner[order]  # of several the last stays: the best
     return result
+
+
+@numba.njit(cache=True)
+def _condense(x: Array, order: Array, radius: float) -> Array:
+    low, edge, size, offset, member = grid(x, radius)
+    stop = offset[1:].copy()
+    label = np.full(len(x), -1, np.int64)
+    number = 0
+    for i in order:
+        if label[i] >= 0:
+            continue
+        for key in near_cells(x[i], low, edge, size):
+            at = offset[key]
+            while at < stop[key]:
+                j = member[at]
+                if label[j] < 0 and squared_distance(x[i], x[j]) <= radius * radius:
+                    label[j] = number
+                if label[j] >= 0:  # taken: no later search of the cell meets it again
+                    stop[key] -= 1
+                    member[at], member[stop[key]] = member[stop[key]], j
+                else:
+                    at += 1
+        number += 1
+    return label
+
+
+def condense(
+    space: Array,
+    beta: Array,
+    *,
+    threshold: float,
+    radius: float,
+    order: Literal["beta", "random"] = "beta",
+    seed: int = 0,
+    min_points: int = 1,
+) -> Array:
+    """Greedy condensation: object per point, shape ``(points,)``, or -1 (Kieseler, arXiv:2002.03605).
+
+    Of the points with ``beta`` (points,) of at least ``threshold`` the next one that is free takes all free points
+    within ``radius`` of it in ``space`` (points, dimensions): the one of largest beta, or a random one (``seed``).
+    One object after the other, so that threads change nothing; linear in the points where their density is bounded.
+    """
+    centre = np.flatnonzero(beta >= threshold)
+    if order == "beta":
+        centre = centre[np.argsort(-beta[centre], kind="stable")]
+    else:
+        centre = np.random.default_rng(seed).permutation(centre)
+    return _renumber(_condense(_finite(space), centre, radius), min_points)
+
+
+@numba.njit(cache=True, parallel=True)
+def _follow(user: Array, leader: Array, radius: float) -> Array:
+    """Points are taken in the order of a grid: what neighbours look at is still in the cache."""
+    low, edge, size, offset, users = grid(user, radius)
+    low2, edge2, size2, offset2, leaders = grid(leader, radius)
+    placed, placed2 = user[users], leader[leaders]
+    followers = np.zeros(len(leader), np.int64)
+    for row in numba.prange(len(leader)):
+        for key in near_cells(placed2[row], low, edge, size):
+            for i in range(offset[key], offset[key + 1]):
+                followers[row] += squared_distance(placed2[row], placed[i]) <= radius * radius
+    label = np.full(len(user), -1, np.int64)
+    for row in numba.prange(len(user)):
+        best, most = -1, 0
+        for key in near_cells(placed[row], low2, edge2, size2):
+            for j in range(offset2[key], offset2[key + 1]):
+                if squared_distance(placed[row], placed2[j]) <= radius * radius and (
+                    (followers[j], -leaders[j]) > (most, -best)
+                ):
+                    best, most = leaders[j], followers[j]
+        label[users[row]] = best
+    return label
+
+
+def follow(user: Array, leader: Array, *, radius: float, min_points: int = 1) -> Array:
+    """Influencer assignment: object per point, shape ``(points,)``, or -1.
+
+    Every user follows the influencer within ``radius`` that has most users within it; of equals that in the lowest row,
+    so that users who see the same ones agree. Objects are the followers of an influencer. ``user`` and ``leader`` have
+    shape ``(points, dimensions)``. Linear in the points where their density is bounded.
+    """
+    return _renumber(_follow(_finite(user), _finite(leader), radius), min_points)
+
+
+def density(
+    space: Array, *, method: Literal["dbscan", "hdbscan"], radius: float, core: int = 1, min_points: int = 1
+) -> Array:
+    """Density clustering by scikit-learn: object per point, shape ``(points,)``, or -1.
+
+    ``dbscan`` joins points within ``radius`` of one another where at least ``core`` are (Ester et al., KDD 1996);
+    ``hdbscan`` chooses a radius for each cluster and looks at no other (Campello et al., PAKDD 2013). Raises
+    ``UserError`` where scikit-learn is missing.
+    """
+    try:
+        from sklearn.cluster import DBSCAN, HDBSCAN
+    except ImportError as error:
+        raise UserError(
+            f"density clustering needs scikit-learn: pip install 'cloudchamber[density]' ({error})"
+        ) from None
+    space = _finite(space)
+    if len(space) < max(min_points, core, 2):
+        return np.full(len(space), -1)
+    if method == "dbscan":
+        found = DBSCAN(eps=radius, min_samples=core)
+    else:
+        found = HDBSCAN(min_cluster_size=max(min_points, 2), min_samples=core, copy=True)
+    return _renumber(found.fit_predict(space), min_points)
+
+
+def _finite(space: Array) -> Array:
+    if not np.isfinite(space).all():
+        raise ValueError("cluster: the learned space has coordinates that are not finite")
+    return np.ascontiguousarray(space, np.float64)

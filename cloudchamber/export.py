@@ -35,6 +35,7 @@ FORMAT = "cloudchamber export 1"
 MANIFEST = "manifest.json"
 OPSET = 20
 PARITY = 1e-5  # of probabilities and of coordinates of the learned space, in float32
+FEW = 300  # points of the example where each looks for neighbours
 CHUNK = 32_768  # edges judged at a time where each stands by itself
 INSTALL = "ONNX needs onnx, onnxscript and onnxruntime: pip install 'cloudchamber[onnx]' ({error})"
 
@@ -98,7 +99,12 @@ def _example_events(task: Task) -> list[Event]:
         return [example_jets(), example_jets((3,)), example_jets((0,))]
     (event,) = open_events(Path(str(files("cloudchamber") / "data" / "example.parquet")))
     names = ("id", "x", "y", "z", "volume", "layer")
-    return [Event(point={name: event.point[name][:rows] for name in names}) for rows in (None, 1, 0)]
+    point = {name: event.point[name] for name in names}
+    if getattr(task, "neighbours", 0):  # all distances are computed
+        point = {name: column[:FEW] for name, column in point.items()}
+    own = [name for name in task.columns.get("point", ()) if name not in (*COLUMNS["point"], *point)]
+    point |= {name: torch.rand(len(point["id"]), generator=torch.Generator().manual_seed(1)) for name in own}
+    return [Event(point={name: column[:rows] for name, column in point.items()}) for rows in (None, 1, 0)]
 
 
 class _Padded(nn.Module):
@@ -176,14 +182,14 @@ def _describe(task: Task, run: Run, arrays: dict[str, Tensor]) -> dict[str, Any]
         rows, meaning = INPUTS[name]
         shape = [f"{rows}s", *(["slots"] if name == "slot" else given.shape[1:])]
         entry = {"name": name, "dtype": str(given.dtype)[6:], "shape": shape}
-        explained = [(column, *COLUMNS[name][column]) for column in task.columns.get(name, ())]
+        explained = [(column, *COLUMNS[name].get(column, ("", ""))) for column in task.columns.get(name, ())]
         columns = [dict(zip(("name", "meaning", "unit"), words, strict=True)) for words in explained]
         inputs.append({**entry, "meaning": meaning} | ({"columns": columns} if columns else {}))
     level, _, name = task.output.partition(".")
     shape = [f"{level}s", *task.judge(*arrays.values()).shape[1:]]
     output = {"name": name, "dtype": "float32", "shape": shape, "meaning": OUTPUTS[task.output]}
     # Without message passing an edge may be judged with nothing but its two points.
-    local = level != "edge" or run.model.depth == 0
+    local = "edge" not in arrays or run.model.depth == 0
     return {"stage": run.task.stage, "task": run.task.kind, "local": local, "inputs": inputs, "outputs": [output]}
 
 
@@ -230,10 +236,11 @@ class Network:
 
 
 def compare(task: Task, arrays: dict[str, Tensor], path: str | Path, threads: int) -> float:
-    """The largest difference of an ONNX file from ``task.judge``: of probabilities where it gives logits."""
+    """The largest difference of an ONNX file from ``task.judge``: of probabilities where it gives logits; else relative
+    to the largest value where that is above 1."""
     results = task.judge(*arrays.values()), Network(path, threads=threads)(*arrays.values())
     expected, found = (torch.sigmoid(out) if task.output.endswith("logit") else out for out in results)
-    return float((found - expected).abs().max()) if expected.numel() else 0.0
+    return float((found - expected).abs().max() / expected.abs().max().clamp(min=1)) if expected.numel() else 0.0
 
 
 def cached(model: str | Path) -> Path:

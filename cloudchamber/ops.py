@@ -131,6 +131,16 @@ def segment_max(x: Tensor, index: Tensor, segments: int) -> Tensor:
     return x.new_zeros((segments, x.shape[1])).scatter_reduce(0, target, x, "amax", include_self=False)
 
 
+def segment_argmax(x: Tensor, index: Tensor, segments: int) -> Tensor:
+    """The row of the largest value of each segment, of equals the first: ``(rows,) x 2 -> (segments,)``.
+
+    For a segment without rows it is the number of all rows.
+    """
+    best = gather(segment_max(x.unsqueeze(1), index, segments), index).squeeze(1)
+    row = torch.where(x == best, torch.arange(len(x), device=x.device), len(x))
+    return row.new_full((segments,), len(x)).scatter_reduce(0, index, row, "amin")
+
+
 def segment_softmax(x: Tensor, index: Tensor, segments: int) -> Tensor:
     """Softmax over the rows of each segment, shape ``(rows, width)``."""
     shifted = (x - gather(segment_max(x.detach(), index, segments), index)).exp()
@@ -145,52 +155,90 @@ def connected_components(sender: Array, receiver: Array, points: int) -> tuple[i
 
 
 @numba.njit(cache=True)
-def _cells(x: Array, radius: float, dims: int) -> tuple[Array, Array, Array, Array]:
-    """Sort points into a grid over the first ``dims`` coordinates (at most 3): cells of edge ``radius``, or longer ones
-    where that would be many more cells than points."""
+def grid(x: Array, radius: float) -> tuple[Array, Array, Array, Array, Array]:
+    """Sort points into a grid over their first coordinates, at most 3: ``low``, ``edge`` and ``size`` of it, ``(3,)``,
+    and the points of cell ``i``, ``order[offset[i]:offset[i + 1]]``.
+
+    Cells have the edge ``radius``, or longer ones where that would be many more cells than points.
+    """
+    dims = min(x.shape[1], 3)
     low, edge = np.zeros(3), np.full(3, radius)
     size = np.ones(3, np.int64)
     most = max(4.0 * len(x), 64.0) ** (1 / dims)
-    for d in range(dims):
+    for d in range(dims if len(x) else 0):
         low[d] = x[:, d].min()
         extent = x[:, d].max() - low[d]
         edge[d] = max(radius, extent / most)
         size[d] = int(extent / edge[d]) + 1
-    cell = np.zeros((len(x), 3), np.int64)
     key = np.zeros(len(x), np.int64)
     for i in range(len(x)):
         for d in range(dims):
-            cell[i, d] = min(int((x[i, d] - low[d]) / edge[d]), size[d] - 1)
-        key[i] = (cell[i, 0] * size[1] + cell[i, 1]) * size[2] + cell[i, 2]
+            key[i] = key[i] * size[d] + min(int((x[i, d] - low[d]) / edge[d]), size[d] - 1)
     offset, order = _counting_sort(key, size[0] * size[1] * size[2])
-    return cell, size, offset, order
+    return low, edge, size, offset, order
+
+
+@numba.njit(cache=True)
+def near_cells(point: Array, low: Array, edge: Array, size: Array) -> Array:
+    """The cells of ``grid`` that may hold a point within the radius of this one: their numbers."""
+    found = np.empty(27, np.int64)
+    found[0], number = 0, 1
+    for d in range(min(len(point), 3)):
+        at = (point[d] - low[d]) / edge[d]
+        first = int(min(max(np.floor(at) - 1, 0), size[d]))
+        last = int(max(min(np.floor(at) + 2, size[d]), 0))
+        steps = max(last - first, 0)
+        for n in range(number - 1, -1, -1):  # backwards, for what is read is overwritten last
+            base = found[n] * size[d]
+            for s in range(steps):
+                found[n * steps + s] = base + first + s
+        number *= steps
+    return found[:number]
+
+
+@numba.njit(cache=True)
+def squared_distance(x: Array, y: Array) -> float:
+    """Of two points."""
+    total = 0.0
+    for d in range(len(x)):
+        total += (x[d] - y[d]) ** 2
+    return total
 
 
 @numba.njit(cache=True, parallel=True)
-def _near(x: Array, event: Array, query: Array, radius: float, k: int, dims: int) -> Array:
-    cell, size, offset, order = _cells(x, radius, dims)
-    found = np.full((len(query), k), -1, np.int64)
-    reach = np.full((len(query), k), np.inf)
-    for row in numba.prange(len(query)):
-        i = query[row]
-        worst, filled = 0, 0
-        for a in range(max(cell[i, 0] - 1, 0), min(cell[i, 0] + 2, size[0])):
-            for b in range(max(cell[i, 1] - 1, 0), min(cell[i, 1] + 2, size[1])):
-                for c in range(max(cell[i, 2] - 1, 0), min(cell[i, 2] + 2, size[2])):
-                    key = (a * size[1] + b) * size[2] + c
-                    for j in order[offset[key] : offset[key + 1]]:
-                        if j == i or event[j] != event[i]:
-                            continue
-                        distance = 0.0
-                        for d in range(x.shape[1]):
-                            distance += (x[i, d] - x[j, d]) ** 2
-                        if distance > radius * radius or distance >= reach[row, worst]:
-                            continue
-                        slot = filled if filled < k else worst
-                        found[row, slot], reach[row, slot] = j, distance
-                        filled = min(filled + 1, k)
-                        worst = filled if filled < k else int(np.argmax(reach[row]))
+def _near(x: Array, event: Array, at: Array, at_event: Array, own: Array, radius: float, k: int) -> Array:
+    low, edge, size, offset, order = grid(x, radius)
+    placed, asked = x[order], grid(at, radius)[4]  # in the order of grids: what neighbours look at is in the cache
+    found = np.full((len(at), k), -1, np.int64)
+    reach = np.full((len(at), k), np.inf)
+    for number in numba.prange(len(at)):
+        row, worst, filled = asked[number], 0, 0
+        for key in near_cells(at[row], low, edge, size):
+            for place in range(offset[key], offset[key + 1]):
+                j = order[place]
+                if j == own[row] or event[j] != at_event[row]:
+                    continue
+                distance = squared_distance(at[row], placed[place])
+                if distance > radius * radius or distance >= reach[row, worst]:
+                    continue
+                slot = filled if filled < k else worst
+                found[row, slot], reach[row, slot] = j, distance
+                filled = min(filled + 1, k)
+                worst = filled if filled < k else int(np.argmax(reach[row]))
     return found
+
+
+def _pairs(
+    x: Array, event: Array, at: Array, at_event: Array, own: Array, radius: float, k: int
+) -> tuple[Tensor, Tensor]:
+    rows, asked = np.flatnonzero(np.isfinite(x).all(1)), np.flatnonzero(np.isfinite(at).all(1))
+    if len(asked) == 0 or len(rows) == 0 or k < 1 or radius <= 0:
+        return torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)
+    place = np.full(len(x) + 1, -1)  # of each finite point among the finite ones
+    place[rows] = np.arange(len(rows))
+    found = _near(x[rows], event[rows], at[asked], at_event[asked], place[own[asked]], float(radius), k)
+    row, slot = np.nonzero(found >= 0)
+    return torch.from_numpy(asked[row]), torch.from_numpy(rows[found[row, slot]])
 
 
 def fixed_radius(x: Tensor, radius: float, k: int, event: Tensor, query: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -201,15 +249,20 @@ def fixed_radius(x: Tensor, radius: float, k: int, event: Tensor, query: Tensor 
     bounded; distances are taken in all coordinates. Points with a coordinate that is not finite have no neighbours.
     The result lies on the CPU.
     """
-    array = x.detach().cpu().double().numpy()
-    finite = np.isfinite(array).all(1)
-    rows = np.flatnonzero(finite)
-    asked = rows if query is None else query.cpu().numpy()
-    asked = asked[finite[asked]]
-    if len(asked) == 0 or k < 1 or radius <= 0:
-        return torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)
-    number = np.cumsum(finite) - 1  # of each finite point among the finite ones
-    dims = min(array.shape[1], 3)
-    found = _near(array[rows], event.cpu().numpy()[rows], number[asked], float(radius), k, dims)
-    row, slot = np.nonzero(found >= 0)
-    return torch.from_numpy(asked[row]), torch.from_numpy(rows[found[row, slot]])
+    array, number = _double(x), event.cpu().numpy()
+    asked = np.arange(len(array)) if query is None else query.cpu().numpy()
+    row, near = _pairs(array, number, array[asked], number[asked], asked, radius, k)
+    return torch.from_numpy(asked)[row], near
+
+
+def around(at: Tensor, x: Tensor, radius: float, k: int, at_event: Tensor, event: Tensor) -> tuple[Tensor, Tensor]:
+    """The at most ``k`` nearest points ``x`` (points, dims) within ``radius`` of each place ``at`` (places, dims).
+
+    Pairs (place, point) of the same event; otherwise as ``fixed_radius``.
+    """
+    none = np.full(len(at), -1)
+    return _pairs(_double(x), event.cpu().numpy(), _double(at), at_event.cpu().numpy(), none, radius, k)
+
+
+def _double(x: Tensor) -> Array:
+    return x.detach().cpu().double().numpy()

@@ -29,7 +29,7 @@ from cloudchamber.tasks import Task
 from cloudchamber.tasks.edges import pair_rates
 from cloudchamber.tasks.tracks import track_pairs, without_outliers
 
-_FINDERS = ("edges", "quality")
+_FINDERS = ("edges", "quality", "condense")
 SUBMISSION, TRACKS = "submission.csv", "tracks.parquet"
 _PARAMETERS = ("charge", "pt", "eta", "phi", "d0", "z0", "hits")
 _EXTRA = ("sigma_pt", "sigma_eta", "sigma_phi", "sigma_d0", "sigma_z0", "chi2", "ndf", "quality")
@@ -72,6 +72,8 @@ class Reconstructor:
         if self.run.task.kind not in _FINDERS:
             kinds = " or ".join(map(repr, _FINDERS))
             raise UserError(f"{path}: task.kind: expected {kinds}, which make tracks, found {self.run.task.kind!r}")
+        if not getattr(self.run.task, "helix", True):
+            raise UserError(f"{path}: task.helix: expected true: the objects of this model are no tracks")
         if engine == "onnx":
             use_onnx(self.task, self.run, path)
 

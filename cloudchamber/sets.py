@@ -11,12 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
+from scipy.spatial import KDTree
 from torch import Tensor
 
 from cloudchamber.ops import exporting, gather, segment_max, segment_sum
 
 STEP = 8
+DENSE = 512  # points of a set whose distances are all computed
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,15 +134,25 @@ class Sets:
         return torch.cat(sender), torch.cat(receiver)
 
 
+def slots(count: Tensor) -> Tensor:
+    """The table ``(sets, length)`` of the rows of points that lie set after set, -1 for none; at least one column."""
+    column = torch.arange(max([1, *count.tolist()]), device=count.device)
+    start = count.cumsum(0) - count
+    return torch.where(column < count.unsqueeze(1), start.unsqueeze(1) + column, -1)
+
+
 def nearest(x: Tensor, k: int, sets: Sets) -> tuple[Tensor, Tensor]:
     """The at most ``k`` nearest other points of the same set by Euclidean distance in ``x`` (points, dims): edges.
 
-    All distances within a set are computed: for sets of up to some hundred points. When exported, the table must have
-    more than ``k`` columns.
+    In sets of up to ``DENSE`` points, and when exported, all distances are computed; in larger ones a k-d tree
+    searches, in time n log n and memory linear in n. When exported, the table must have more than ``k`` columns.
     """
     found = []
     for table, dense in zip(sets.tables, sets.spread(x.detach()), strict=True):
         length = table.slot.shape[1]
+        if length > DENSE and not exporting():
+            found.append(_searched(dense, table.mask, k))
+            continue
         exact = dense.double()  # so that the difference of squares keeps the digits of float32
         square = exact.square().sum(2)
         distance = square.unsqueeze(2) + square.unsqueeze(1) - 2 * exact @ exact.transpose(1, 2)
@@ -148,6 +161,21 @@ def nearest(x: Tensor, k: int, sets: Sets) -> tuple[Tensor, Tensor]:
         reach, column = torch.where(other, distance, torch.inf).topk(least, dim=2, largest=False)
         found.append((column, torch.isfinite(reach)))
     return sets.edges(found)
+
+
+def _searched(dense: Tensor, mask: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The nearest others of every point of a table: columns ``(sets, length, k)``, and which are there."""
+    column, there = torch.zeros((*mask.shape, k), dtype=torch.int64), torch.zeros((*mask.shape, k), dtype=torch.bool)
+    for number, (x, rows) in enumerate(zip(dense.cpu().double().numpy(), mask.cpu().sum(1).tolist(), strict=True)):
+        if rows < 2:
+            continue
+        near = KDTree(x[:rows]).query(x[:rows], min(k + 1, rows))[1].reshape(rows, -1)
+        other = near != np.arange(rows)[:, None]
+        other[:, -1] &= ~other.all(1)  # where points coincide, the point itself need not be among them
+        found = min(k, rows - 1)
+        column[number, :rows, :found] = torch.from_numpy(near[other].reshape(rows, found))
+        there[number, :rows, :found] = True
+    return column.to(dense.device), there.to(dense.device)
 
 
 def complete(sets: Sets) -> tuple[Tensor, Tensor]:

@@ -121,7 +121,7 @@ def test_inner_stages_do_not_count_for_outer_ones() -> None:
 
 
 def test_section_and_files(source: EventSource, tmp_path: Path) -> None:
-    options = Namespace(directory=tmp_path, ckf=[], model=None, repeat=1)
+    options = Namespace(directory=tmp_path, ckf=[], model=None, repeat=1, also={})
     text, numbers = tracks.section("Toys", source, options)
     paths = tracks.write(tmp_path, {"a.md": text, "a.json": json.dumps(numbers)})
     assert [path.name for path in paths] == ["a.md", "a.json"]

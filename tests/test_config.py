@@ -77,7 +77,7 @@ MISTAKES = {
     "unknown choice": (changed("task", build="stroll"), r"test: task\.build: .*'walk' or 'components'.*found 'stroll'"),
     "unknown kind": (
         changed("task", kind="edgse"),
-        r"test: task\.kind: expected one of edges, embed, quality, tag, found 'edgse'",
+        r"test: task\.kind: expected one of edges, embed, quality, tag, condense, found 'edgse'",
     ),
     "kind of another type": (changed("model", kind=["mlp"]), r"test: model\.kind: expected one of .*found \['mlp'\]"),
     "no kind": ({"model": RAW["model"]}, r"test: task\.kind: expected one of .*found None"),

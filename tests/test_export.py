@@ -52,6 +52,17 @@ RAW: dict[str, dict[str, Any]] = {
         "graph": {"kind": "follow"},
     },
     "embed": {"model": {"kind": "mlp", "width": 9}, "task": {"kind": "embed", "dimensions": 4}},
+    "condense": {
+        "model": {"kind": "message", "width": 6, "depth": 2},
+        "task": {
+            "kind": "condense",
+            "layered": True,
+            "columns": ["eta", "radius"],
+            "start": ["eta"],
+            "payload": ["pz"],
+        },
+        "graph": {"kind": "task", "weights": "filter"},
+    },
 }
 
 
@@ -136,7 +147,7 @@ def test_the_manifest_tells_all_that_a_user_needs(exported: Callable[[str], tupl
         assert entry["sha256"] == hashlib.sha256((directory / entry["file"]).read_bytes()).hexdigest()
         assert (entry["stage"], entry["task"]) == (run.task.stage, run.task.kind)
         assert entry["parity"] <= PARITY
-        assert entry["local"] == (run.task.kind != "edges" or run.model.depth == 0)
+        assert entry["local"] == (run.task.kind not in ("edges", "condense") or run.model.depth == 0)
         session = Network(directory / entry["file"]).session
         for own, told in zip(
             [*session.get_inputs(), *session.get_outputs()], entry["inputs"] + entry["outputs"], strict=True

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from cloudchamber.ops import (
+    around,
     connected_components,
     fixed_radius,
     gather,
     group,
+    segment_argmax,
     segment_max,
     segment_mean,
     segment_softmax,
@@ -154,6 +156,30 @@ def test_fixed_radius_finds_what_brute_force_finds(dims: int, k: int, radius: fl
     asked = torch.tensor([7, 3])
     some, _ = fixed_radius(x, radius, k, event, asked)
     assert some.tolist() == [7] * len(found[7]) + [3] * len(found[3])
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3, 5])
+def test_around_finds_what_brute_force_finds(dims: int) -> None:
+    torch.manual_seed(dims)
+    x, at = torch.randn(80, dims), 2 * torch.randn(50, dims)
+    at[:3] = 1e9 * torch.tensor([[1.0], [-1.0], [torch.nan]])
+    event, at_event = torch.randint(2, (80,)), torch.randint(2, (50,))
+    place, point = around(at, x, 0.9, 80, at_event, event)
+    near = (torch.cdist(at.double(), x.double()) <= 0.9) & (at_event[:, None] == event)
+    assert set(zip(place.tolist(), point.tolist(), strict=True)) == set(map(tuple, torch.nonzero(near).tolist()))
+    place, point = around(at, x, 0.9, 1, at_event, event)
+    assert torch.equal(place, torch.nonzero(near.any(1))[:, 0])
+    distance = torch.where(near, torch.cdist(at.double(), x.double()), torch.inf)
+    assert torch.equal(point, distance.argmin(1)[place])
+    for few in (around(at[:0], x, 1.0, 3, event[:0], event), around(at, x[:0], 1.0, 3, at_event, event[:0])):
+        assert [len(rows) for rows in few] == [0, 0]
+
+
+def test_segment_argmax_is_the_first_of_the_largest() -> None:
+    x = torch.tensor([1.0, 5.0, 5.0, -2.0, -1.0])
+    index = torch.tensor([0, 0, 0, 2, 2])
+    assert segment_argmax(x, index, 4).tolist() == [1, 5, 4, 5]
+    assert segment_argmax(x[:0], index[:0], 0).tolist() == []
 
 
 def test_fixed_radius_of_odd_clouds() -> None:

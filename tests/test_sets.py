@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cloudchamber.sets import Sets, complete, nearest, sampled
+from cloudchamber.sets import DENSE, Sets, complete, nearest, sampled
 
 COUNTS = {
     "mixed": [3, 0, 17, 8, 1, 9, 16, 0, 40],
@@ -72,3 +72,20 @@ def test_neighbours_equal_those_of_brute_force(form: int) -> None:
     assert pairs(drawn) <= every
     if form == 0:
         assert len(drawn[0]) == len(pairs(drawn)) == sum(n * min(3, max(n - 1, 0)) for n in count)
+
+
+def test_neighbours_in_large_sets_are_those_of_brute_force() -> None:
+    torch.manual_seed(0)
+    count = [DENSE + 20, 3, DENSE + 9]
+    x = torch.randn(sum(count), 4)
+    x[5:17] = 0.25  # more points at one place than neighbours
+    for sets in both(count):
+        sender, receiver = nearest(x, 6, sets)
+        assert (sender != receiver).all()
+        assert torch.equal(sets.index[sender], sets.index[receiver])
+        assert torch.bincount(receiver).tolist() == [6] * count[0] + [2] * 3 + [6] * count[2]
+        own = torch.nonzero(sets.index == 2)[:, 0]
+        square = torch.cdist(x[own].double(), x[own].double()).fill_diagonal_(torch.inf)
+        wanted = square.topk(6, largest=False).indices.sort(1).values + own[0]
+        found = sender[receiver >= own[0]].view(-1, 6).sort(1).values
+        assert torch.equal(found, wanted)

@@ -29,9 +29,16 @@ def made(kind: str, events: list[Event], **settings: object) -> Task:
     return result
 
 
-@pytest.fixture(scope="module", params=["edges", "embed"])
+SETTINGS: dict[str, dict[str, object]] = {
+    "edges": {},
+    "embed": {},
+    "condense": {"helix": True, "layered": True, "payload": ("pz",)},
+}
+
+
+@pytest.fixture(scope="module", params=SETTINGS)
 def task(request: pytest.FixtureRequest, toys: list[Event]) -> Task:
-    return made(request.param, toys)
+    return made(request.param, toys, **SETTINGS[request.param])
 
 
 def untrue(event: Event) -> Event:

@@ -37,6 +37,17 @@ def hit_columns(event: Event) -> Event:
     return event.with_columns("point", radius=torch.hypot(x, y), phi=torch.atan2(y, x), **columns)
 
 
+def direction_columns(event: Event) -> Event:
+    """Add ``radius`` (mm), ``cos_phi``, ``sin_phi`` and ``eta``, seen from the origin, to points that lack them."""
+    if not {"x", "y", "z"} <= event.point.keys():
+        return event
+    x, y, z = (event.point[name] for name in "xyz")
+    radius = torch.hypot(x, y)
+    safe = radius.clamp(min=1e-3)
+    columns = {"radius": radius, "cos_phi": x / safe, "sin_phi": y / safe, "eta": torch.asinh(z / safe)}
+    return event.with_columns("point", **{name: c for name, c in columns.items() if name not in event.point})
+
+
 @numba.njit(cache=True)
 def pair_features(radius: float, phi: float, z: float, radius2: float, phi2: float, z2: float) -> Any:
     """Of two hits: dphi (rad), dr, dz (mm), slope dphi/dr (rad/mm) and z extrapolated to the beam line (mm)."""

@@ -4,6 +4,7 @@ from torch import nn
 
 from cloudchamber.data.graph import Windows, WindowsConfig
 from cloudchamber.data.neighbours import Neighbours, NeighboursConfig
+from cloudchamber.tasks.condense import Condense, CondenseConfig
 from cloudchamber.tasks.edges import Edges, EdgesConfig
 from cloudchamber.tasks.embed import Embed, EmbedConfig
 from cloudchamber.tasks.follow import Follow, FollowConfig
@@ -18,6 +19,7 @@ TASKS: dict[str, tuple[type, type[Task]]] = {
     "embed": (EmbedConfig, Embed),
     "quality": (QualityConfig, Quality),
     "tag": (TagConfig, Tag),
+    "condense": (CondenseConfig, Condense),
 }
 
 #: kind -> (settings, source of edges, or of tracks)

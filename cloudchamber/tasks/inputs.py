@@ -13,6 +13,9 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "y": ("position across the beam", "mm"),
         "z": ("position along the beam", "mm"),
         "radius": ("distance from the beam line", "mm"),
+        "cos_phi": ("cosine of the azimuth", ""),
+        "sin_phi": ("sine of the azimuth", ""),
+        "eta": ("pseudorapidity, seen from the origin", ""),
         **KINEMATIC,
         **OPTIONAL,
         **ENCODINGS,
@@ -60,11 +63,13 @@ INPUTS = {
     "object": ("object", "features of the tracks, at most 1e4, which also stands for what is not a number"),
     "polar": ("point", "momenta of the points, relative to the axis of their jet"),
     "momentum": ("point", "momenta of the points"),
-    "slot": ("scene", "rows of the points of a jet, each point once in all, -1 where there is none"),
+    "slot": ("scene", "rows of the points of an event, each point once in all, -1 where there is none"),
 }
 OUTPUTS = {
     "edge.logit": "logit of an edge: its probability is 1 / (1 + exp(-logit))",
     "object.logit": "logit of a track: its probability is 1 / (1 + exp(-logit))",
     "scene.logit": "logits of the classes of a jet: softmax gives probabilities; then numbers, scaled as by the task",
+    "point.condensate": "of a point the logit of beta and its place in the learned space, or its places as user and as "
+    "influencer, in units of the setting task.spread; then the payload, scaled as by the task",
     "point.space": "place of a point in the learned space: points within the radius of the settings are neighbours",
 }

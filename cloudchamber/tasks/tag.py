@@ -20,7 +20,7 @@ from cloudchamber.losses import binary_focal, cross_entropy
 from cloudchamber.metrics import Fraction
 from cloudchamber.nn import NEEDS, Cloud, PairMLP, Pooling, SceneNetwork
 from cloudchamber.ops import connected_components
-from cloudchamber.sets import Sets, complete
+from cloudchamber.sets import Sets, complete, slots
 from cloudchamber.tasks.task import Task
 
 
@@ -123,11 +123,7 @@ class Tag(Task):
 
     def arrays(self, event: Event) -> dict[str, Tensor]:
         """Points, what else the network needs of them, and ``slot`` (scenes, length): the points of each event."""
-        count = event.count["point"]
-        column = torch.arange(max([1, *count.tolist()]), device=count.device)
-        start = count.cumsum(0) - count
-        slot = torch.where(column < count.unsqueeze(1), start.unsqueeze(1) + column, -1)
-        return {**self._inputs(event), "slot": slot}
+        return {**self._inputs(event), "slot": slots(event.count["point"])}
 
     def judge(self, *arrays: Tensor) -> Tensor:
         """Logits of the classes and scaled numbers, shape ``(scenes, outputs)``, of the sets that ``slot`` tells."""

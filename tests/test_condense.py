@@ -1,0 +1,203 @@
+"""Condensation as a task: any cloud with objects, what is predicted of them, settings that do not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cloudchamber import checkpoint
+from cloudchamber.config import parse
+from cloudchamber.errors import UserError
+from cloudchamber.event import Event, batch, unbatch
+from cloudchamber.nn import MessageConfig, MLPConfig
+from cloudchamber.reconstruct import Reconstructor
+from cloudchamber.tasks.condense import Condense, CondenseConfig
+from cloudchamber.tasks.payload import Payload
+
+MODELS = {
+    "mlp": MLPConfig(width=16),
+    "neighbours": MessageConfig(width=12, depth=2, hidden=1, neighbours=4),
+}
+LEARN = ("condensation", "influencer")
+
+
+def showers(seed: int, number: int = 6, noise: int = 10) -> Event:
+    """Cells with energies, without id or layer, around showers; a third of the energy is not seen."""
+    random = np.random.default_rng(seed)
+    cells = random.integers(8, 20, number)
+    label = np.concatenate([np.repeat(np.arange(number), cells), np.full(noise, -1)])
+    place = random.uniform(-8, 8, (number, 2))
+    spread = random.normal(0, 0.3, (len(label), 2))
+    x = np.where(label[:, None] >= 0, np.concatenate([place, np.zeros((1, 2))])[label] + spread, 30 * spread)
+    energy = random.exponential(1.0, len(label)) + 0.1
+    point = {"x": x[:, 0], "y": x[:, 1], "energy": energy}
+    total = np.bincount(label[label >= 0], energy[label >= 0], minlength=number) * random.uniform(1.4, 1.6, number)
+    columns = {name: torch.from_numpy(column.astype(np.float32)) for name, column in point.items()}
+    objects = {"energy": torch.from_numpy(total.astype(np.float32)), "u": torch.from_numpy(place[:, 0]).float()}
+    return Event(point={**columns, "object": torch.from_numpy(label)}, object=objects)
+
+
+def made(model: str = "mlp", **settings: Any) -> Condense:
+    torch.manual_seed(0)
+    defaults: dict[str, Any] = {"columns": ("x", "y", "energy"), "payload": ("energy", "u"), "ratio": ("energy",)}
+    task = Condense(CondenseConfig(**{**defaults, **settings}), nn.Identity(), MODELS[model])
+    task.fit([showers(seed) for seed in range(4)])
+    return task
+
+
+@pytest.mark.parametrize("learn", LEARN)
+@pytest.mark.parametrize("model", MODELS)
+def test_showers_are_learned_with_their_energies(model: str, learn: str) -> None:
+    task = made(model, learn=learn, start=("x", "y"), spread=1.0, radius=1.0, threshold=0.2)
+    event = batch([task.prepare(showers(seed)) for seed in range(4)])
+    optimizer = torch.optim.Adam(task.parameters(), 0.01)
+    losses = []
+    for _ in range(60):
+        loss = torch.stack(list(task.loss(event).values())).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in task.parameters())
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.8 * losses[0]
+    with torch.no_grad():
+        after = task.score(event)
+        found = task.decode(event)
+    assert float(after["efficiency"].value) > 0.8
+    rows = torch.nonzero((found.point["object"] >= 0) & (event.point["object"] >= 0))[:, 0]
+    ratio = found.object["energy"][found.point["object"][rows]] / event.object["energy"][event.point["object"][rows]]
+    assert 0.9 < float(ratio.median()) < 1.1
+    assert not any(name in found.object for name in ("pt", "chi2"))
+
+
+@pytest.mark.parametrize("learn", LEARN)
+@pytest.mark.parametrize("model", MODELS)
+def test_a_batch_is_decoded_as_its_events_are(model: str, learn: str) -> None:
+    task = made(model, learn=learn, radius=5.0, threshold=0.0, object_hits=1).eval()
+    parts = [
+        task.prepare(showers(seed, number, noise))
+        for seed, (number, noise) in enumerate([(5, 9), (0, 0), (0, 1), (3, 0)])
+    ]
+    with torch.no_grad():
+        for one, two in zip(parts, unbatch(task.decode(batch(parts))), strict=True):
+            alone = task.decode(one)
+            assert torch.equal(alone.point["object"], two.point["object"])
+            assert len(two.object["energy"]) == two.rows("object") == alone.rows("object")
+            torch.testing.assert_close(alone.object["energy"], two.object["energy"], rtol=1e-4, atol=1e-4)
+        assert all(torch.isfinite(part) for event in parts for part in task.loss(event).values())
+
+
+@pytest.mark.parametrize("build", ["own", "dbscan", "hdbscan"])
+@pytest.mark.parametrize("learn", LEARN)
+def test_a_perfect_space_gives_the_true_objects(learn: str, build: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = made(learn=learn, build=build, radius=0.5, core=3)
+    event = showers(0, number=6, noise=0)
+    object = event.point["object"]
+    space = torch.stack([3.0 * object, torch.zeros(len(object))], dim=1)
+    best = torch.tensor([int(torch.nonzero(object == k)[2]) for k in range(6)])  # the third point of each
+    logit = torch.zeros(len(object))
+    logit[best] = 2.0
+    target = task.payload(event)
+    values = torch.full((len(object), 2), 99.0) if learn == "condensation" else target[object]
+    values[best] = target
+    monkeypatch.setattr(task, "forward", lambda _: (logit if learn == "condensation" else space, space, values))
+    found = task.decode(event)
+    pairs = torch.stack([found.point["object"], object]).unique(dim=1)
+    assert pairs.shape[1] == found.rows("object") == 6
+    for name in ("energy", "u"):
+        torch.testing.assert_close(found.object[name], event.object[name][pairs[1]], rtol=1e-4, atol=1e-4)
+    rates = task.score(event)
+    assert float(rates["efficiency"].value) == float(rates["purity"].value) == 1
+
+
+def test_payload_there_and_back() -> None:
+    event = showers(1)
+    payload = Payload(("energy", "u"), ("energy",))
+    payload.fit([event])
+    target = payload(event)
+    torch.testing.assert_close(target.mean(0), torch.zeros(2), atol=1e-3, rtol=0)
+    assert payload.middle[0] == pytest.approx(np.log(1.5), abs=0.06)
+    found = payload.found(event, target, event.point["object"])
+    for name, column in found.items():
+        torch.testing.assert_close(column, event.object[name], rtol=1e-4, atol=1e-4)
+    with pytest.raises(UserError, match=r"object\.mass: missing"):
+        Payload(("mass",)).fit([event])
+
+
+def test_small_objects_are_neither_learned_nor_noise() -> None:
+    event = showers(2, number=3, noise=0)
+    task = made(min_hits=50, payload=(), ratio=())
+    parts = task.loss(event)
+    assert all(float(part.detach()) == 0 for part in parts.values())
+    weighted = made(payload=(), ratio=(), weights=(1.0, 2.0, 3.0, 4.0)).loss(event)
+    for factor, (name, part) in enumerate(made(payload=(), ratio=()).loss(event).items(), start=1):
+        assert float(weighted[name].detach()) == pytest.approx(factor * float(part.detach()))
+
+
+MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
+    "start": ({"start": ("z",)}, r"task\.start: expected some of task\.columns, x, y, energy, found 'z'"),
+    "ratio": ({"ratio": ("mass",)}, r"task\.ratio: expected some of task\.payload, energy, u, found 'mass'"),
+    "columns": ({"columns": ()}, r"task\.columns: expected at least one"),
+    "dimensions": ({"start": ("x", "y"), "dimensions": 1}, r"task\.start: expected at most task\.dimensions = 1"),
+    "weights": ({"weights": (1.0,)}, r"task\.weights: expected 5 numbers"),
+    "missing": ({"columns": ("x", "time")}, r"point\.time: missing in the events"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_are_named(name: str) -> None:
+    settings, message = MISTAKES[name]
+    with pytest.raises(UserError, match=message):
+        made(**settings)
+
+
+def test_a_network_of_points_alone_is_refused() -> None:
+    with pytest.raises(UserError, match=r"edges = true and depth of at least 1"):
+        Condense(CondenseConfig(), nn.Identity(), MessageConfig(depth=0))
+
+
+def saved(path: Path, raw: dict[str, Any], events: list[Event]) -> Path:
+    run, task = checkpoint.start(parse(raw, "test"))
+    task.fit(events)
+    checkpoint.save(path, {f"weights/{name}": tensor for name, tensor in task.state_dict().items()}, run)
+    return path
+
+
+@pytest.mark.parametrize("learn", LEARN)
+def test_any_cloud_is_exported(learn: str, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    from cloudchamber.export import MANIFEST, Network, export
+
+    raw = {
+        "model": {"kind": "message", "width": 6, "depth": 1, "neighbours": 3},
+        "task": {"kind": "condense", "learn": learn, "columns": ["x", "y", "energy"], "payload": ["energy"]},
+    }
+    path = saved(tmp_path / "model.safetensors", raw, [showers(seed) for seed in range(3)])
+    assert export(path, tmp_path / "out") == tmp_path / "out" / MANIFEST  # on points made up
+    task = checkpoint.load(path)[0]
+    event = task.prepare(batch([showers(7), showers(8, 2, 0)]))
+    arrays = list(task.arrays(event).values())
+    with torch.inference_mode():
+        expected = task.judge(*arrays)
+    found = Network(tmp_path / "out" / "1-condensation.onnx", threads=2)(*arrays)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_reconstruct_takes_tracks_alone(toys: list[Event], toy: Callable[..., Event], tmp_path: Path) -> None:
+    raw: dict[str, Any] = {
+        "model": {"kind": "mlp", "width": 6},
+        "task": {"kind": "condense", "layered": True, "threshold": 0.0, "helix": True},
+    }
+    finder = Reconstructor(saved(tmp_path / "tracks.safetensors", raw, toys))
+    predicted = finder(toys[0])
+    assert len(predicted.object["pt"]) == predicted.rows("object") > 0
+    assert list(finder.stage_rates(toys[0])) == ["condensation", "tracks"]
+    raw["task"]["helix"] = False
+    with pytest.raises(UserError, match=r"task\.helix: expected true"):
+        Reconstructor(saved(tmp_path / "other.safetensors", raw, toys))
