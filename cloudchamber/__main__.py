@@ -15,6 +15,7 @@ from rich.console import Console
 from cloudchamber.errors import UserError
 
 if TYPE_CHECKING:
+    from cloudchamber.data.jetsource import Jets
     from cloudchamber.event import Event
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
@@ -38,6 +39,7 @@ class Engine(StrEnum):
 
 
 Events = Annotated[Path, typer.Argument(help="Directory of TrackML tables or Parquet files, or one file.")]
+Truth = Annotated[Path, typer.Argument(help="The events or jets that they are of, with truth.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Directory to write to.")]
 Model = Annotated[Path | None, typer.Option("--model", help="Checkpoint, or one that ships: follow (default), graph.")]
 Settings = Annotated[list[str] | None, typer.Argument(help="Settings such as train.rate=3e-4, over those of the file.")]
@@ -175,9 +177,29 @@ def reconstruct(
         model = model.resolve() if model and str(model) not in SHIPPED else model
     source = open_events(events)
     outcome = reconstruct(source, output, model, lambda name: _say(f"{name}: done"), workers, dask, engine.value)
-    _say(f"{outcome.tracks} tracks in {outcome.events} of {len(source)} events -> {output}")
-    if outcome.failed:
-        raise UserError("\n".join(outcome.failed))
+    _say(f"{outcome.rows} tracks in {outcome.events} of {len(source)} events -> {output}")
+    outcome.complain()
+
+
+@app.command()
+def predict(
+    jets: Annotated[Path, typer.Argument(help="File or directory of jets: Parquet, HDF5 or ROOT.")],
+    output: Output,
+    model: Annotated[
+        Path | None, typer.Option("--model", help="Checkpoint of a tagger, if not the one that ships.")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes that share the jets and the cores.", min=1)] = 1,
+) -> None:
+    """Score jets with a tagger."""
+    from cloudchamber.data.jetsource import open_jets
+    from cloudchamber.predict import SCORES, predict
+
+    failed: list[str] = []
+    source = open_jets(jets, failed)
+    outcome = predict(source, output, model, lambda name, number: _say(f"{name}: {number} jets"), workers)
+    outcome.failed[:0] = failed
+    _say(f"{outcome.rows} of {len(source)} jets -> {output / SCORES}")
+    outcome.complain()
 
 
 @app.command()
@@ -196,31 +218,64 @@ def export(
 
 @app.command()
 def evaluate(
-    predictions: Annotated[Path, typer.Argument(help="Directory that 'reconstruct' wrote.")], events: Events
+    predictions: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Directory that 'reconstruct' or 'predict' wrote; of jets also those of several trainings."
+        ),
+    ],
+    events: Truth,
 ) -> None:
     """Score predictions against the truth; writes scores.json beside them."""
     from cloudchamber.data import open_events
     from cloudchamber.evaluate import SCORES, evaluate_directory
-    from cloudchamber.report import score_tables
+    from cloudchamber.report import score_tables, tag_table
+    from cloudchamber.tagged import evaluate_scores, holds_scores
 
-    for table in score_tables(evaluate_directory(predictions, open_events(events))):
-        console.print(table)
-    _say(f"-> {predictions / SCORES}")
+    if holds_scores(predictions[0]):
+        jets = _jets(events)
+        console.print(tag_table([evaluate_scores(directory, jets) for directory in predictions]))
+    else:
+        for table in score_tables(evaluate_directory(_only(predictions), open_events(events))):
+            console.print(table)
+    for directory in predictions:
+        _say(f"-> {directory / SCORES}")
 
 
 @app.command()
 def report(
-    predictions: Annotated[Path, typer.Argument(help="Directory that 'reconstruct' wrote.")],
-    events: Events,
+    predictions: Annotated[
+        list[Path],
+        typer.Argument(help="Directory that 'reconstruct' or 'predict' wrote; of jets also those of several taggers."),
+    ],
+    events: Truth,
     output: Output,
     model: Annotated[Path | None, typer.Option("--model", help="Show the stages of this checkpoint as well.")] = None,
 ) -> None:
-    """Plots of the efficiency, a view and an interactive display of the first event."""
+    """Plots and tables; of tracks the efficiency, a view and an interactive display of the first event."""
     from cloudchamber.data import open_events
-    from cloudchamber.report import write_report
+    from cloudchamber.report import write_report, write_tag_report
+    from cloudchamber.tagged import holds_scores
 
-    for path in write_report(predictions, open_events(events), output, model):
+    if holds_scores(predictions[0]):
+        paths = write_tag_report(predictions, _jets(events), output)
+    else:
+        paths = write_report(_only(predictions), open_events(events), output, model)
+    for path in paths:
         _say(f"-> {path}")
+
+
+def _only(directories: list[Path]) -> Path:
+    if len(directories) > 1:
+        raise UserError(f"{directories[1]}: expected one directory of tracks, found {len(directories)}")
+    return directories[0]
+
+
+def _jets(path: Path) -> Jets:
+    """The jets of a path; files that cannot be opened have been named by 'predict'."""
+    from cloudchamber.data.jetsource import open_jets
+
+    return open_jets(path, [])
 
 
 def main() -> None:

@@ -151,15 +151,15 @@ class Scores:
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON: values with errors, and the counts behind each rate."""
         means = {
-            name: {"mean": _plain(mean), "error": _plain(error), "per_event": self.per_event[name]}
+            name: {"mean": json_number(mean), "error": json_number(error), "per_event": self.per_event[name]}
             for name, (mean, error) in ((name, self.mean(name)) for name in self.per_event)
         }
         rates = {
-            name: {style: {rate: _fraction(f) for rate, f in found.items()} for style, found in styles.items()}
+            name: {style: {rate: json_fraction(f) for rate, f in found.items()} for style, found in styles.items()}
             for name, styles in self.rates.items()
         }
         binned = {
-            name: {"edges": SPLITS[name].bins.tolist(), **_fraction(found)} for name, found in self.binned.items()
+            name: {"edges": SPLITS[name].bins.tolist(), **json_fraction(found)} for name, found in self.binned.items()
         }
         widths = {
             kind: {name: [_width(width) for width in found] for name, found in parameters.items()}
@@ -169,18 +169,21 @@ class Scores:
         return {"events": self.events, "scores": means, "rates": rates, "efficiency": binned, "fits": fits}
 
 
-def _plain(value: float) -> float | None:
+def json_number(value: float) -> float | None:
+    """A number as JSON has it: none for one that is not finite."""
     return value if math.isfinite(value) else None
 
 
 def _width(width: Width) -> dict[str, Any]:
-    return {name: value if name == "count" else _plain(value) for name, value in vars(width).items()}
+    return {name: value if name == "count" else json_number(value) for name, value in vars(width).items()}
 
 
-def _fraction(found: Fraction) -> dict[str, Any]:
+def json_fraction(found: Fraction) -> dict[str, Any]:
+    """Value, interval and counts for JSON, lists where there are bins."""
+
     def numbers(array: Any) -> Any:
         listed = np.asarray(array, dtype=float)
-        return [_plain(v) for v in listed.tolist()] if listed.ndim else _plain(float(listed))
+        return [json_number(v) for v in listed.tolist()] if listed.ndim else json_number(float(listed))
 
     counts = {"passed": np.asarray(found.passed).tolist(), "total": np.asarray(found.total).tolist()}
     return {"value": numbers(found.value), "low": numbers(found.low), "high": numbers(found.high), **counts}

@@ -106,6 +106,8 @@ def segment_sum(x: Tensor, index: Tensor, segments: int) -> Tensor:
     On a CPU rows are added in their given order, whatever the number of threads: the result is reproducible to the bit.
     """
     if _compiled(x):
+        if not (torch.is_grad_enabled() and x.requires_grad):  # half of the time of a few rows
+            return _sum_on_cpu(x, index, segments)
         return cast(Tensor, _SegmentSum.apply(x, index, segments))  # type: ignore[no-untyped-call]
     if torch.onnx.is_in_onnx_export():
         return _sum_in_order(x, index, segments)
@@ -114,14 +116,17 @@ def segment_sum(x: Tensor, index: Tensor, segments: int) -> Tensor:
 
 def gather(x: Tensor, index: Tensor) -> Tensor:
     """Rows ``x[index]``; the gradient is a ``segment_sum``, reproducible to the bit on a CPU."""
-    if _compiled(x):
+    if torch.is_grad_enabled() and x.requires_grad and _compiled(x):
         return cast(Tensor, _Gather.apply(x, index))  # type: ignore[no-untyped-call]
     return x.index_select(0, index)
 
 
 def segment_mean(x: Tensor, index: Tensor, segments: int) -> Tensor:
     """Mean of the rows of each segment, 0 where it has none."""
-    count = segment_sum(x.new_ones((x.shape[0], 1)), index, segments)  # len() would be fixed by an export
+    if _compiled(x):
+        count = torch.bincount(index, minlength=segments).unsqueeze(1)
+    else:
+        count = segment_sum(x.new_ones((x.shape[0], 1)), index, segments)  # len() would be fixed by an export
     return segment_sum(x, index, segments) / count.clamp(min=1)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from cloudchamber import checkpoint
@@ -24,7 +23,7 @@ from cloudchamber.errors import UserError
 from cloudchamber.event import Event
 from cloudchamber.export import cached, use_onnx
 from cloudchamber.metrics import Fraction
-from cloudchamber.pool import Lost, in_processes, on_dask
+from cloudchamber.outcome import Outcome, growing_table, results
 from cloudchamber.tasks import Task
 from cloudchamber.tasks.edges import pair_rates
 from cloudchamber.tasks.tracks import track_pairs, without_outliers
@@ -35,7 +34,7 @@ _PARAMETERS = ("charge", "pt", "eta", "phi", "d0", "z0", "hits")
 _EXTRA = ("sigma_pt", "sigma_eta", "sigma_phi", "sigma_d0", "sigma_z0", "chi2", "ndf", "quality")
 _INPUTS = dict.fromkeys(("id", "volume", "layer"), torch.int64) | dict.fromkeys("xyz", torch.float32)
 _TRUTH = ("object", "tx", "ty", "tz", "tpx", "tpy", "tpz", "weight")
-#: So many events share a row group of ``tracks.parquet``: the writer keeps 3 kB of each group until the end.
+#: So many events share a row group of ``tracks.parquet``.
 _GROUP = 50
 _SCHEMA = pa.schema(
     [("event_id", pa.int64()), ("track_id", pa.int64())]
@@ -103,15 +102,6 @@ class Reconstructor:
         return rates
 
 
-@dataclass
-class Outcome:
-    """What became of a batch of events: how many were reconstructed, and one line per event that could not be."""
-
-    events: int = 0
-    tracks: int = 0
-    failed: list[str] = field(default_factory=list)
-
-
 def reconstruct(
     source: EventSource,
     directory: str | Path,
@@ -127,8 +117,8 @@ def reconstruct(
     track. ``tracks.parquet``: a row per track, ``event_id, track_id``, charge, pt (GeV), eta, phi (rad), d0, z0 (mm),
     hits, the errors ``sigma_pt`` to ``sigma_z0``, chi2 and ndf of the fit, and the ``quality`` that
     the model gives the track (NaN if none). A malformed event is named in the outcome,
-    as is one that kills its processes; the others are written all the same. ``progress`` is called with the name of
-    each event when it is written, in the order of the source.
+    as is one that kills its processes; the others are written all the same. The rows of the outcome are tracks.
+    ``progress`` is called with the name of each event when it is written, in the order of the source.
 
     ``workers`` processes share the events (see ``pool.in_processes``), or the workers of the Dask cluster whose
     scheduler has the address ``dask``, which read the same files. What is written does not depend on them.
@@ -138,21 +128,17 @@ def reconstruct(
         cached(model_path(model))
     start, outcome, seen = partial(_start, model, engine), Outcome(), dict[int, str]()
     items = [(index, name, load) for index, (name, load) in enumerate(source.entries)]
-    results = on_dask(start, items, dask) if dask else in_processes(start, items, workers)
-    with closing(results), _writing(Path(directory)) as write:
-        for name, result in zip(source.names, results, strict=True):
-            if isinstance(result, Lost):
-                outcome.failed.append(f"{name}: {result.reason}")
-            elif isinstance(result, str):
-                outcome.failed.append(result)
-            elif result.number in seen:
+    found = results(start, items, source.names, outcome.failed, workers, dask)
+    with closing(found), _writing(Path(directory)) as write:
+        for name, result in found:
+            if result.number in seen:
                 number = result.number
                 outcome.failed.append(f"{name}: scene.id: the number {number} is already that of {seen[number]}")
             else:
                 seen[result.number] = name
                 write(result)
                 outcome.events += 1
-                outcome.tracks += len(result.tracks)
+                outcome.rows += len(result.tracks)
                 progress(name)
     return outcome
 
@@ -160,24 +146,18 @@ def reconstruct(
 @contextmanager
 def _writing(directory: Path) -> Iterator[Callable[[_Written], None]]:
     """Gives what writes an event; both files appear when all are written."""
-    group: list[pa.Table] = []
-    with ExitStack() as stack:
-        submission = stack.enter_context(atomic(directory / SUBMISSION))
-        tracks = stack.enter_context(atomic(directory / TRACKS))
-        lines = stack.enter_context(submission.open("w", newline=""))
-        table = stack.enter_context(pq.ParquetWriter(tracks, _SCHEMA, compression="zstd"))
+    with (
+        atomic(directory / SUBMISSION) as submission,
+        growing_table(directory / TRACKS, _SCHEMA, _GROUP) as table,
+        submission.open("w", newline="") as lines,
+    ):
         lines.write("event_id,hit_id,track_id\n")
 
         def write(event: _Written) -> None:
             lines.write(event.hits)
-            group.append(event.tracks)
-            if len(group) == _GROUP:
-                table.write_table(pa.concat_tables(group))
-                group.clear()
+            table(event.tracks)
 
         yield write
-        if group:
-            table.write_table(pa.concat_tables(group))
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,8 @@ class Sets:
 
     ``index`` (points,): the set of each point. ``number`` of sets. ``tables``: every set is a row of one of them.
     ``place`` (points,): where each point lies in all tables laid flat, end to end. ``order`` (sets,): the row of each
-    set in the tables put below one another. ``given``: the one table was made by the caller (export).
+    set in the tables put below one another. ``given``: the one table was made by the caller (export). ``single``: there
+    is one set, whose table are its rows as they are.
     """
 
     index: Tensor
@@ -45,11 +46,16 @@ class Sets:
     place: Tensor
     order: Tensor
     given: bool = False
+    single: bool = False
 
     @classmethod
     def of(cls, count: Tensor) -> Sets:
         """Points that lie set after set, ``count`` (sets,) of them in each."""
         points, device = int(count.sum()), count.device
+        if len(count) == 1:
+            row = torch.arange(points, device=device)
+            table, none = Table(row.unsqueeze(0), row.new_ones((1, points), dtype=torch.bool)), row.new_zeros(points)
+            return cls(none, 1, (table,), row, row.new_zeros(1), single=True)
         start = count.cumsum(0) - count
         length = (count + STEP - 1) // STEP * STEP
         tables, which, offset = [], [torch.zeros(0, dtype=torch.int64, device=device)], 0
@@ -83,6 +89,8 @@ class Sets:
 
     def spread(self, x: Tensor) -> list[Tensor]:
         """Rows ``(points, width)`` as tables ``(sets, length, width)``, 0 where there is no point."""
+        if self.single:
+            return [x.unsqueeze(0)]
         padded = torch.cat([x, x.new_zeros((1, x.shape[1]))])
         return [gather(padded, t.slot.flatten()).view(*t.slot.shape, x.shape[1]) for t in self.tables]
 
@@ -90,17 +98,19 @@ class Sets:
         """The inverse of ``spread``: tables ``(sets, length, width)`` to rows ``(points, width)``."""
         if not tables:
             raise ValueError("rows: no tables: there are no sets")
+        if self.single:
+            return tables[0].squeeze(0)
         return gather(torch.cat([table.flatten(0, 1) for table in tables]), self.place)
 
     def by_set(self, tables: Sequence[Tensor]) -> Tensor:
         """One row per set of each table, ``(sets of the table, ...)``, to ``(sets, ...)``."""
         if not tables:
             return self.index.new_zeros(0)
-        return torch.cat(list(tables)).index_select(0, self.order)
+        return tables[0] if self.single else torch.cat(list(tables)).index_select(0, self.order)
 
     def sum(self, x: Tensor) -> Tensor:
         """The sum of the rows of each set: ``(points, width)`` -> ``(sets, width)``."""
-        return self.spread(x)[0].sum(1) if self.given else segment_sum(x, self.index, self.number)
+        return self.spread(x)[0].sum(1) if self.given or self.single else segment_sum(x, self.index, self.number)
 
     def mean(self, x: Tensor) -> Tensor:
         """The mean of the rows of each set, 0 where it has none."""
@@ -122,6 +132,10 @@ class Sets:
         """
         sender, receiver = [self.index.new_zeros(0)], [self.index.new_zeros(0)]
         for table, (column, there) in zip(self.tables, tables, strict=True):
+            if self.single and bool(there.all()):
+                return column.flatten(), torch.arange(column.shape[1], device=column.device).repeat_interleave(
+                    column.shape[2]
+                )
             row = torch.arange(column.shape[0], device=column.device)[:, None, None]
             near, point = table.slot[row, column], table.slot.unsqueeze(2).expand(column.shape)
             if exporting():

@@ -153,6 +153,24 @@ def finder(tmp_path_factory: pytest.TempPathFactory, toys: list[Event]) -> Calla
     return write
 
 
+@pytest.fixture(scope="session")
+def tagger(tmp_path_factory: pytest.TempPathFactory, jets: Maker) -> Path:
+    """The checkpoint of a tagger of toy jets, trained for a moment; classes ``qcd`` and ``top``, and the mass."""
+    raw = {"model": {"kind": "mlp", "width": 16}, "task": {"kind": "tag", "pool": "mean", "regress": ["mass"]}}
+    run, task = checkpoint.start(parse(raw, "test"))
+    event = jets(400, 1)
+    task.fit([event])
+    optimizer = torch.optim.Adam(task.parameters(), 0.01)
+    prepared = task.prepare(event)
+    for _ in range(60):
+        optimizer.zero_grad()
+        sum(task.loss(prepared).values(), torch.zeros(())).backward()
+        optimizer.step()
+    path = tmp_path_factory.mktemp("tagger") / "tagger.safetensors"
+    checkpoint.save(path, {f"weights/{name}": tensor for name, tensor in task.state_dict().items()}, run)
+    return path
+
+
 #: A Dask cluster that prints its address; the lines that it reads are new numbers of workers.
 CLUSTER = """
 import sys

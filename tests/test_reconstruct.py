@@ -69,7 +69,7 @@ def written(tmp_path_factory: pytest.TempPathFactory, toys: list[Event], model: 
     outcome = reconstruct(source(*toys), directory, model, done.append)
     assert (outcome.events, outcome.failed) == (4, [])
     assert done == ["event0", "event1", "event2", "event3"]
-    assert outcome.tracks == len(pd.read_parquet(directory / TRACKS)) > 4
+    assert outcome.rows == len(pd.read_parquet(directory / TRACKS)) > 4
     return directory
 
 
@@ -199,7 +199,7 @@ def test_an_interrupt_leaves_nothing(begun: bool, model: Path, toys: list[Event]
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_few_hits(count: int, model: Path, toys: list[Event], tmp_path: Path) -> None:
     outcome = reconstruct(source(hits(toys[2], slice(count))), tmp_path, model)
-    assert (outcome.events, outcome.tracks, outcome.failed) == (1, 0, [])
+    assert (outcome.events, outcome.rows, outcome.failed) == (1, 0, [])
     rows = pd.read_csv(tmp_path / SUBMISSION)
     assert rows.to_numpy().tolist() == [[2, hit, 0] for hit in toys[2].point["id"][:count].tolist()]
     assert read_predictions(tmp_path).keys() == ({2} if count else set())

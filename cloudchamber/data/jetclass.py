@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from cloudchamber.data.jetcolumns import to_event
-from cloudchamber.data.jetfile import JetFile, check_range, flat, opened_root, reading, require, require_columns, trees
+from cloudchamber.data.jetfile import JetFile, flat, opened_root, reading, require, require_columns, trees
 from cloudchamber.event import Event
 
 LABELS = ("QCD", "Hbb", "Hcc", "Hgg", "H4q", "Hqql", "Zqq", "Wqq", "Tbqq", "Tbl")
@@ -55,7 +55,7 @@ class JetClass(JetFile):
         """See ``JetFile``."""
         import awkward
 
-        check_range(self.path, first, last, self.jets)
+        self.check(first, last)
         names = [*MOMENTUM.values(), *self.track.values(), *self.types, *JET]
         names += [f"label_{name}" for name in self.labels]
         with opened_root(self.path) as file, reading(self.path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from cloudchamber.data.ranges import Ranges
 from cloudchamber.data.store import one_line
 from cloudchamber.data.transport import Array, Table
 from cloudchamber.errors import UserError
@@ -18,7 +19,7 @@ from cloudchamber.event import Event
 INSTALL = "{suffix} files need {package}: pip install 'cloudchamber[jets]' ({error})"
 
 
-class JetFile(ABC):
+class JetFile(Ranges):
     """A file of jets, its name ending in one of ``suffixes``, and told from other such files by its ``mark``.
 
     ``labels`` are the names behind ``scene.label``, none where jets have no label.
@@ -27,15 +28,11 @@ class JetFile(ABC):
     suffixes: tuple[str, ...]
     mark: str
     labels: tuple[str, ...]
-    path: Path
 
     @classmethod
     @abstractmethod
     def open(cls, path: Path) -> Self | None:
         """The file, or none if it is of another format. Raises ``UserError`` when it is damaged or lacks a column."""
-
-    @abstractmethod
-    def __len__(self) -> int: ...
 
     @abstractmethod
     def range(self, first: int, last: int) -> Event:
@@ -101,12 +98,6 @@ def require_columns(path: Path, where: str, columns: set[str], wanted: list[str]
     """Raise ``UserError`` for the first wanted column that ``where`` in the file lacks."""
     if missing := [name for name in wanted if name not in columns]:
         raise UserError(f"{path}: {where}: expected a column {missing[0]}")
-
-
-def check_range(path: Path, first: int, last: int, jets: int) -> None:
-    """Raise ``IndexError`` unless ``0 <= first <= last <= jets``."""
-    if not 0 <= first <= last <= jets:
-        raise IndexError(f"{path}: jets {first} to {last} of {jets}")
 
 
 def require(path: Path, good: Array, rows: Array, column: str, found: Array, expected: str) -> None:

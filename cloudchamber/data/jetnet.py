@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from cloudchamber.data.jetcolumns import from_angles, to_event
-from cloudchamber.data.jetfile import JetFile, check_range, opened_hdf5, reading
+from cloudchamber.data.jetfile import JetFile, opened_hdf5, reading
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event
 
@@ -58,7 +58,7 @@ class JetNet(JetFile):
 
     def range(self, first: int, last: int) -> Event:
         """See ``JetFile``."""
-        check_range(self.path, first, last, self.jets)
+        self.check(first, last)
         with opened_hdf5(self.path) as file, reading(self.path):
             particles = file["particle_features"][first:last].astype(np.float64)
             features = file["jet_features"][first:last].astype(np.float64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Self, overload
+from typing import Self
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from cloudchamber.data.jetclass import JetClass
 from cloudchamber.data.jetfile import JetFile, require, require_finite
 from cloudchamber.data.jetnet import JetNet
 from cloudchamber.data.nanoaod import NanoAOD
+from cloudchamber.data.ranges import Ranges
 from cloudchamber.data.toptagging import TopTagging
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event, batch
@@ -64,7 +65,7 @@ FORMATS: tuple[type[JetFile], ...] = (ParquetJets, TopTagging, JetNet, JetClass,
 SUFFIXES = tuple(dict.fromkeys(suffix for format in FORMATS for suffix in format.suffixes))
 
 
-class Jets(Sequence[Event]):
+class Jets(Ranges):
     """The jets of a file or a directory, one after the other; only what is asked for is read.
 
     An ``Event`` holds one jet or a batch of them. ``point`` are its constituents in falling pT: ``px``, ``py``, ``pz``,
@@ -85,27 +86,13 @@ class Jets(Sequence[Event]):
     def __len__(self) -> int:
         return int(self.starts[-1])
 
-    @overload
-    def __getitem__(self, index: int) -> Event: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Event]: ...
-    def __getitem__(self, index: int | slice) -> Event | list[Event]:
-        """One jet, or a list of those of a slice; ``range`` is much faster for many."""
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        place = index + len(self) if index < 0 else index
-        if not 0 <= place < len(self):
-            raise IndexError(f"{self.path}: jet {index} of {len(self)}")
-        return self.range(place, place + 1)
-
     def range(self, first: int, last: int) -> Event:
         """Jets ``first`` to ``last - 1`` as one batch; ``0 <= first <= last <= len(self)``.
 
         Raises ``UserError`` when a file is malformed, naming file, row, column and what was expected, or when the
         files have different columns.
         """
-        if not 0 <= first <= last <= len(self):
-            raise IndexError(f"{self.path}: jets {first} to {last} of {len(self)}")
+        self.check(first, last)
         parts: list[Event] = []
         for number, file in enumerate(self.files):
             start, end = int(self.starts[number]), int(self.starts[number + 1])
@@ -153,18 +140,27 @@ def _open(path: Path) -> JetFile:
     raise UserError(f"{path}: no jets known here: expected {marks}")
 
 
-def open_jets(path: str | Path) -> Jets:
+def open_jets(path: str | Path, failed: list[str] | None = None) -> Jets:
     """The jets of a file, or of all files of a directory in the order of their names.
 
     Parquet as ``simulate jets`` and ``convert`` write it; HDF5 of the top tagging reference set or of JetNet; ROOT of
-    JetClass or of NanoAOD with PF candidates (PFNano). Raises ``UserError`` when there are none, or of several kinds.
+    JetClass or of NanoAOD with PF candidates (PFNano). Raises ``UserError`` when there are none, or of several kinds,
+    and for a file that cannot be opened; with ``failed`` such a file is left out and named there.
     """
     path = Path(path)
     if not path.exists():
         raise UserError(f"{path}: no such file or directory")
-    files = [_open(file) for file in _files(path)]
+    files: list[JetFile] = []
+    for file in _files(path):
+        try:
+            files.append(_open(file))
+        except UserError as error:
+            if failed is None:
+                raise
+            failed.append(str(error))
     if not files:
-        raise UserError(f"{path}: no jets: expected {', '.join('*' + suffix for suffix in SUFFIXES)}")
+        none = f"{path}: no jets: expected {', '.join('*' + suffix for suffix in SUFFIXES)}"
+        raise UserError("\n".join(failed or [none]))
     kinds = sorted({type(file).__name__ for file in files})
     if len(kinds) > 1:
         raise UserError(f"{path}: jets of several formats ({', '.join(kinds)}): expected one format per directory")

@@ -10,7 +10,6 @@ import numpy as np
 from cloudchamber.data.jetcolumns import from_angles, to_event
 from cloudchamber.data.jetfile import (
     JetFile,
-    check_range,
     flat,
     opened_root,
     reading,
@@ -60,8 +59,8 @@ class NanoAOD(JetFile):
         candidate, name, index = link
         self.jet = {column: f"FatJet_{column}" for column in ("pt", "eta", "phi", "mass")}
         self.candidate = {column: f"{candidate}_{column}" for column in ("pt", "eta", "phi", "mass", "pdgId")}
-        self.index = {"jet": f"{name}_jetIdx", "candidate": f"{name}_{index}"}
-        require_columns(path, tree, columns, [*self.jet.values(), *self.candidate.values(), *self.index.values()])
+        self.rows = {"jet": f"{name}_jetIdx", "candidate": f"{name}_{index}"}
+        require_columns(path, tree, columns, [*self.jet.values(), *self.candidate.values(), *self.rows.values()])
         track = {ours: f"{candidate}_{theirs}" for ours, theirs in TRACK.items()}
         self.track = track if columns.issuperset(track.values()) else {}
         if f"{candidate}_charge" in columns:
@@ -73,11 +72,11 @@ class NanoAOD(JetFile):
 
     def range(self, first: int, last: int) -> Event:
         """See ``JetFile``."""
-        check_range(self.path, first, last, len(self))
+        self.check(first, last)
         begin = int(np.searchsorted(self.starts, first, side="right")) - 1
         end = int(np.searchsorted(self.starts, last, side="left")) if last > first else begin
         columns = self.jet | {f"candidate {k}": v for k, v in (self.candidate | self.track).items()}
-        columns |= {f"link {k}": v for k, v in self.index.items()}
+        columns |= {f"link {k}": v for k, v in self.rows.items()}
         with opened_root(self.path) as file, reading(self.path):
             table = file[self.tree].arrays(list(columns.values()), entry_start=begin, entry_stop=max(end, begin))
             candidates, jet = self._links(table, begin)
@@ -96,17 +95,17 @@ class NanoAOD(JetFile):
         """Of each link its candidate and its jet, as rows of the table laid end to end."""
         import awkward
 
-        columns = {"jet": self.jet["pt"], "candidate": self.candidate["pt"], "link": self.index["jet"]}
+        columns = {"jet": self.jet["pt"], "candidate": self.candidate["pt"], "link": self.rows["jet"]}
         counts = {name: awkward.to_numpy(awkward.num(table[column])) for name, column in columns.items()}
         event = np.repeat(np.arange(len(table)), counts["link"])
         found = []
         for name in ("candidate", "jet"):
-            column = flat(table[self.index[name]]).astype(np.int64)
+            column = flat(table[self.rows[name]]).astype(np.int64)
             good = (column >= 0) & (column < counts[name][event])
             if not good.all():
                 place = int(np.argmin(good))
                 rest = f"expected a row of {self.link[0] if name == 'candidate' else 'FatJet'}, found {column[place]}"
-                raise UserError(f"{self.path}: event {begin + event[place] + 1}, column {self.index[name]}: {rest}")
+                raise UserError(f"{self.path}: event {begin + event[place] + 1}, column {self.rows[name]}: {rest}")
             found.append(column + (np.cumsum(counts[name]) - counts[name])[event])
         return found[0], found[1]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import torch
 
 from cloudchamber.data.arrow import columns_of, to_event, to_table
+from cloudchamber.data.ranges import Ranges
 from cloudchamber.errors import UserError
 from cloudchamber.event import LEVELS, Event, batch
 
@@ -112,7 +113,7 @@ def _version() -> str:
         return "unknown"
 
 
-class EventFile(Sequence[Event]):
+class EventFile(Ranges):
     """The events of one Parquet file, read one row group at a time; safe to share between processes and threads.
 
     Raises ``UserError`` naming the file when it is missing, damaged, or was not written by ``write``.
@@ -141,23 +142,9 @@ class EventFile(Sequence[Event]):
     def __len__(self) -> int:
         return int(self._starts[-1])
 
-    @overload
-    def __getitem__(self, index: int) -> Event: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Event]: ...
-    def __getitem__(self, index: int | slice) -> Event | list[Event]:
-        """One event, or the events of a slice."""
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        row = index + len(self) if index < 0 else index
-        if not 0 <= row < len(self):
-            raise IndexError(f"{self.path}: event {index} of {len(self)}")
-        return self.range(row, row + 1)
-
     def range(self, first: int, last: int) -> Event:
         """Events ``first`` to ``last - 1`` as one batch, read much faster than one by one; ``0 <= first <= last``."""
-        if not 0 <= first <= last <= len(self):
-            raise IndexError(f"{self.path}: events {first} to {last} of {len(self)}")
+        self.check(first, last)
         final = len(self._starts) - 1
         groups = range(min(int(np.searchsorted(self._starts, first, side="right")), final) - 1, final)
         parts: list[Event] = []

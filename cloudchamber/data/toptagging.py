@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from cloudchamber.data.jetcolumns import to_event
-from cloudchamber.data.jetfile import JetFile, check_range, opened_hdf5, reading, require
+from cloudchamber.data.jetfile import JetFile, opened_hdf5, reading, require
 from cloudchamber.data.transport import Array, Table
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event
@@ -60,7 +60,7 @@ class TopTagging(JetFile):
 
     def range(self, first: int, last: int) -> Event:
         """See ``JetFile``."""
-        check_range(self.path, first, last, self.jets)
+        self.check(first, last)
         with opened_hdf5(self.path) as file, reading(self.path):
             rows = file[self.key][first:last]
         columns = {

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from cloudchamber.metrics.calibration import (
+    Reliability,
+    Sculpting,
+    binned_rejection,
+    jensen_shannon,
+    reliability,
+    sculpting,
+)
 from cloudchamber.metrics.cluster import VScore, align, conditional_entropy, entropy, v_measure, v_score
-from cloudchamber.metrics.curve import Measured, accuracy, auc, rejection, roc
+from cloudchamber.metrics.curve import Measured, accuracy, auc, rejection, roc, threshold
 from cloudchamber.metrics.density import local_density
 from cloudchamber.metrics.fraction import Fraction, edge_efficiency_purity
 from cloudchamber.metrics.match import (
@@ -36,26 +44,33 @@ __all__ = [
     "Fraction",
     "Match",
     "Measured",
+    "Reliability",
     "Residuals",
+    "Sculpting",
     "Selection",
     "VScore",
     "Width",
     "accuracy",
     "align",
     "auc",
+    "binned_rejection",
     "conditional_entropy",
     "duplicate_rate",
     "edge_efficiency_purity",
     "efficiency",
     "entropy",
     "fake_rate",
+    "jensen_shannon",
     "local_density",
     "matched",
     "purity",
     "rejection",
+    "reliability",
     "residuals",
     "roc",
+    "sculpting",
     "split_widths",
+    "threshold",
     "trackml_score",
     "v_measure",
     "v_score",

@@ -46,7 +46,7 @@ def roc(score: ArrayLike, signal: ArrayLike) -> tuple[Floats, Floats, Floats]:
     threshold infinity, keeps none. ``signal`` tells which events are. Raises ``ValueError`` for a score that is no
     number, or where one of the two is missing.
     """
-    value, true = _checked(score, signal)
+    value, true = checked(score, signal)
     order = np.argsort(-value, kind="stable")
     value, true = value[order], true[order]
     last = np.append(np.flatnonzero(np.diff(value)), len(value) - 1)
@@ -63,7 +63,7 @@ def auc(score: ArrayLike, signal: ArrayLike) -> Measured:
     fraction of background below event i of signal, and W_j the fraction of signal above event j of background,
     ``var(V) / n_signal + var(W) / n_background``.
     """
-    value, true = _checked(score, signal)
+    value, true = checked(score, signal)
     above, below = value[true], value[~true]
     rank = rankdata(value)
     placed = (rank[true] - rankdata(above)) / len(below)
@@ -73,19 +73,23 @@ def auc(score: ArrayLike, signal: ArrayLike) -> Measured:
     return Measured(area, max(area - spread, 0.0), min(area + spread, 1.0))
 
 
-def rejection(score: ArrayLike, signal: ArrayLike, efficiency: float) -> Measured:
-    """``1 / background efficiency`` at the threshold that keeps at least a fraction ``efficiency`` of the signal.
-
-    The threshold is the score of an event of signal: its ceil(efficiency n)-th from above. The interval is the one of
-    Clopper and Pearson for the events of background that are kept (``Fraction``), the threshold taken as known; where
-    none is kept the value is infinite and only ``low`` is measured.
-    """
+def threshold(score: ArrayLike, signal: ArrayLike, efficiency: float) -> float:
+    """The score of an event of signal, its ceil(efficiency n)-th from above: at least that fraction passes."""
     if not 0 < efficiency <= 1:
         raise ValueError(f"rejection: expected an efficiency in (0, 1], found {efficiency}")
-    value, true = _checked(score, signal)
+    value, true = checked(score, signal)
     above = np.sort(value[true])[::-1]
-    wanted = math.ceil(round(efficiency * len(above), 9))  # 0.3 * 10 is 3
-    kept = Fraction.of(value[~true] >= above[wanted - 1])
+    return float(above[math.ceil(round(efficiency * len(above), 9)) - 1])  # 0.3 * 10 is 3
+
+
+def rejection(score: ArrayLike, signal: ArrayLike, efficiency: float) -> Measured:
+    """``1 / background efficiency`` at the ``threshold`` that keeps at least a fraction ``efficiency`` of the signal.
+
+    The interval is the one of Clopper and Pearson for the events of background that are kept (``Fraction``), the
+    threshold taken as known; where none is kept the value is infinite and only ``low`` is measured.
+    """
+    value, true = checked(score, signal)
+    kept = Fraction.of(value[~true] >= threshold(value, true, efficiency))
     return Measured(*(1 / number if number else math.inf for number in map(float, (kept.value, kept.high, kept.low))))
 
 
@@ -93,7 +97,8 @@ def _variance(values: Floats) -> float:
     return float(values.var(ddof=1)) if len(values) > 1 else 0.0
 
 
-def _checked(score: ArrayLike, signal: ArrayLike) -> tuple[Floats, Mask]:
+def checked(score: ArrayLike, signal: ArrayLike) -> tuple[Floats, Mask]:
+    """Scores and which events are signal, ``(events,)`` each; raises ``ValueError`` as ``roc`` says."""
     value, true = np.asarray(score, dtype=np.float64), np.asarray(signal).astype(bool)
     if value.ndim != 1 or value.shape != true.shape:
         raise ValueError(f"scores: expected two columns of one length, found {value.shape} and {true.shape}")

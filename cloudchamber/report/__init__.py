@@ -17,6 +17,7 @@ from cloudchamber.report.scores import (
     write_report,
 )
 from cloudchamber.report.tables import Column, console_table, markdown_table, measured, memory, percent, plain, seconds
+from cloudchamber.report.tags import tag_rows, tag_table, write_tag_report
 from cloudchamber.report.views import plot_event
 
 __all__ = [
@@ -45,6 +46,9 @@ __all__ = [
     "seconds",
     "split_title",
     "stage_rows",
+    "tag_rows",
+    "tag_table",
     "write_display",
     "write_report",
+    "write_tag_report",
 ]
