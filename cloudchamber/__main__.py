@@ -116,6 +116,35 @@ def jets(
     _write_jets(simulate(config, jets, workers), jets, names, output)
 
 
+@simulators.command()
+def showers(
+    output: Output,
+    events: Annotated[int, typer.Option(help="How many.", min=0)] = 100,
+    energy_min: Annotated[float, typer.Option(help="GeV.")] = 1.0,
+    energy_max: Annotated[float, typer.Option(help="GeV.")] = 50.0,
+    least: Annotated[int, typer.Option(help="Showers of an event, at least.")] = 1,
+    most: Annotated[int, typer.Option(help="Showers of an event, at most.")] = 8,
+    photons: Annotated[float, typer.Option(help="Fraction of photons; the rest are electrons.")] = 0.5,
+    close: Annotated[float, typer.Option(help="Fraction of showers close to another one.")] = 0.5,
+    library: Annotated[int, typer.Option(help="Single showers that are simulated, and overlaid.")] = 500,
+    seed: Annotated[int, typer.Option(help="Showers and events depend on it and on their number.", min=0)] = 1,
+    first: Annotated[int, typer.Option(help="Number of the first event.", min=0)] = 0,
+    workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
+) -> None:
+    """Overlapping showers of electrons and photons in a calorimeter: Geant4, noise, a threshold."""
+    from cloudchamber.data import DATASETS
+    from cloudchamber.data.showers import ShowersConfig, simulate
+
+    config = ShowersConfig(
+        energy_min=energy_min, energy_max=energy_max, least=least, most=most, photons=photons, close=close,
+        library=library, seed=seed,
+    )  # fmt: skip
+    for number, event in enumerate(simulate(config, events, output, workers, first), start=first):
+        name = f"event{number:09d}"
+        DATASETS["parquet"].write(output, name, event)
+        _say(f"{name}: {event.rows('point')} cells, {event.rows('object')} showers")
+
+
 @app.command()
 def convert(
     events: Events,
@@ -123,10 +152,10 @@ def convert(
     format: Annotated[Format, typer.Option(help="How to write them.")] = Format.parquet,
 ) -> None:
     """Write events in another format; jets of HDF5 or ROOT files always as Parquet."""
-    from cloudchamber.data import convert, open_events
+    from cloudchamber.data import DATASETS, convert, open_events
     from cloudchamber.data.jetsource import is_foreign, open_jets
 
-    if is_foreign(events):
+    if is_foreign(events) and not DATASETS["calochallenge"].find(events):
         if format != Format.parquet:
             raise UserError(f"{events}: jets are written as Parquet, not as {format.value}")
         found = open_jets(events)

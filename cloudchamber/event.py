@@ -20,6 +20,7 @@ REFERENCES = {
     ("edge", "sender"): "point",
     ("edge", "receiver"): "point",
     ("cell", "point"): "point",
+    ("cell", "object"): "object",
 }
 
 

@@ -8,7 +8,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import overload
 
-from cloudchamber.data import store, trackml
+from cloudchamber.data import calochallenge, store, trackml
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event
 
@@ -61,9 +61,23 @@ def _write_trackml(directory: Path, name: str, event: Event) -> Path:
     return trackml.write(directory, event, name=name if trackml.FILE.fullmatch(f"{name}-hits.csv") else None)
 
 
+def _find_calochallenge(path: Path) -> list[Entry]:
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return [
+        (f"{file.stem}-{row:06d}", partial(calochallenge.read, file, row))
+        for file in files
+        for row in range(calochallenge.rows(file))
+    ]
+
+
+def _write_calochallenge(directory: Path, name: str, event: Event) -> Path:
+    raise UserError(f"{directory / name}: files of the CaloChallenge are read, not written")
+
+
 DATASETS: dict[str, Dataset] = {
     "parquet": Dataset(_find_parquet, _write_parquet),
     "trackml": Dataset(_find_trackml, _write_trackml),
+    "calochallenge": Dataset(_find_calochallenge, _write_calochallenge),
 }
 
 
@@ -112,7 +126,7 @@ def open_events(path: str | Path) -> EventSource:
     except OSError as error:
         raise UserError(f"{path}: cannot read: {error.strerror}") from error
     if not found:
-        raise UserError(f"{path}: no events: expected event*-hits.csv[.gz] or *.parquet")
+        raise UserError(f"{path}: no events: expected event*-hits.csv[.gz], *.parquet or showers in *.hdf5")
     if len(found) > 1:
         raise UserError(f"{path}: events of several formats ({', '.join(found)}): expected one format per directory")
     return EventSource(path, tuple(next(iter(found.values()))))

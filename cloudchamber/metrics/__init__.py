@@ -28,6 +28,7 @@ from cloudchamber.metrics.match import (
     trackml_score,
 )
 from cloudchamber.metrics.resolution import PARAMETERS, Residuals, Width, residuals, split_widths
+from cloudchamber.metrics.showers import Showers
 
 #: Rates of tracks by name: each takes a Match and a style of STYLES, and returns a Fraction.
 METRICS: dict[str, Callable[..., Fraction]] = {
@@ -48,6 +49,7 @@ __all__ = [
     "Residuals",
     "Sculpting",
     "Selection",
+    "Showers",
     "VScore",
     "Width",
     "accuracy",

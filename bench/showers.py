@@ -1,0 +1,224 @@
+"""Showers in a calorimeter: condensation beside classical clusterings, on the same events.
+
+    python -m bench.showers -o bench-showers [--model runs/showers/best.safetensors]
+
+simulates validation (seed 2) and test events (seed 3), tunes the clusterings on the former, scores all on the latter,
+and writes ``showers.md``, ``showers.json`` and plots. ``--help`` lists the settings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from bench.clusterings import PEERS
+from bench.compare import machine
+from bench.tracks import describe, write
+from cloudchamber import checkpoint
+from cloudchamber.data.sampling import MOLIERE
+from cloudchamber.data.showers import ShowersConfig, simulate
+from cloudchamber.errors import UserError
+from cloudchamber.event import Event
+from cloudchamber.metrics import Showers, Width
+from cloudchamber.report import Column, markdown_table, percent
+from cloudchamber.report.plots import STYLE, Curve, draw_curve, log_ticks, save
+
+#: GeV: clusters below are left out, in every finder.
+LEAST = 0.5
+#: Moliere radii: pairs nearer than the first are to be separated; a shower farther from all others is isolated.
+PAIR, ISOLATED = 2.0, 5.0
+ENERGIES = np.array([1.0, 2.0, 4.0, 10.0, 20.0, 50.0])
+DISTANCES = np.linspace(0, PAIR, 5)
+TRUTH, FULL = "true clusters", "full sum"
+_FEWEST = 10  # showers behind a point of a plot
+
+ABOUT = f"""A shower is found when a cluster has more than half of its energy, which is more than half of the cluster's
+(docs/metrics.md). Clusters below {LEAST:g} GeV are left out. Separation: pairs of showers within {PAIR:g} Molière
+radii ({PAIR * MOLIERE:.0f} mm) of which both are found. Resolution: half of the middle 68.3% of measured over true
+energy, over the median, of found showers that are isolated (no other within {ISOLATED:g} Molière radii) and of the
+others. The energy of a cluster is the sum of its cells times a constant that makes the median right on the validation
+events, that of condensation the regressed one. {TRUTH.capitalize()}: every cell with the shower that has left most in
+it. Full sum: all that an isolated shower has left above threshold. Clusterings are tuned on the validation events, to
+make efficiency plus separation less fakes less splits as large as can be."""
+
+Finder = Callable[[Event], Event]
+
+
+def to_event(event: Event, label: NDArray[Any], scale: float = 1.0) -> Event:
+    """Labels as a prediction: clusters of at least ``LEAST`` GeV and their energy, the scaled sum of their cells."""
+    energy = event.point["energy"].numpy() * scale
+    sums = np.bincount(label[label >= 0], energy[label >= 0], minlength=int(label.max(initial=-1)) + 1)
+    kept = sums >= LEAST
+    number = np.append(np.where(kept, np.cumsum(kept) - 1, -1), -1)[label]
+    return Event(point={"object": torch.from_numpy(number)}, object={"energy": torch.from_numpy(sums[kept])})
+
+
+def score(find: Finder, events: Sequence[Event]) -> Showers:
+    """A finder's clusters against the showers of all events."""
+    return Showers.join([Showers.of(find(event), event, PAIR * MOLIERE) for event in events])
+
+
+def aim(found: Showers) -> float:
+    """What the tuning makes large."""
+    rates = found.efficiency(), found.separation(), found.fake_rate(), found.split_rate()
+    efficiency, separation, fake, split = (float(np.nan_to_num(rate.value)) for rate in rates)
+    return efficiency + separation - fake - split
+
+
+def apply(cluster: Callable[[Event], NDArray[Any]], event: Event) -> Event:
+    """What a clustering makes of an event."""
+    return to_event(event, cluster(event))
+
+
+def calibrated(cluster: Callable[[Event], NDArray[Any]], events: Sequence[Event]) -> Finder:
+    """A clustering with the scale that makes the median response 1."""
+    plain = score(partial(apply, cluster), events)
+    scale = 1 / float(np.nanmedian(plain.measured / plain.energy))
+    return lambda event: to_event(event, cluster(event), scale)
+
+
+def tune(name: str, events: Sequence[Event]) -> tuple[Finder, dict[str, float]]:
+    """A clustering of ``PEERS`` with its best settings, and these."""
+    function, settings = PEERS[name]
+    clusterings = [partial(function, **chosen) for chosen in settings]
+    aims = [aim(score(partial(apply, own), events)) for own in clusterings]
+    best = int(np.argmax(aims))
+    return calibrated(clusterings[best], events), settings[best]
+
+
+def condensation(path: Path) -> Finder:
+    """A trained model as a finder; its clusters below ``LEAST`` GeV are left out."""
+    task = checkpoint.load(path)[0]
+
+    def find(event: Event) -> Event:
+        with torch.no_grad():
+            found = task.decode(task.prepare(event))
+        kept = found.object["energy"] >= LEAST
+        number = torch.where(kept, kept.cumsum(0) - 1, -1)
+        label = torch.cat([number, torch.tensor([-1])])[found.point["object"]]
+        return Event(point={"object": label}, object={"energy": found.object["energy"][kept]})
+
+    return find
+
+
+def full(events: Sequence[Event], found: Showers) -> Showers:
+    """As if every shower were found with all that it has left above threshold."""
+    return replace(
+        found, measured=np.concatenate([event.object["seen"].numpy() for event in events]).astype(np.float64)
+    )
+
+
+def resolution(width: Width) -> Width:
+    """Half width over the median."""
+    return Width(width.value / width.median, width.error / width.median, width.median, width.tails, width.count)
+
+
+def row(name: str, found: Showers) -> dict[str, Any]:
+    """A line of the table."""
+    near, far = found.response(found.distance / MOLIERE, [0.0, ISOLATED, np.inf])
+    rates = {"efficiency": found.efficiency(), "separated": found.separation()}
+    rates |= {"fake": found.fake_rate(), "split": found.split_rate()}
+    return {"name": name, **rates, "response": far.median, "isolated": resolution(far), "close": resolution(near)}
+
+
+COLUMNS = (
+    Column("name", ""),
+    *(Column(key, heading, percent) for key, heading in (("efficiency", "Efficiency"), ("separated", "Separated"))),
+    *(Column(key, heading, percent) for key, heading in (("fake", "Fake"), ("split", "Split"))),
+    Column("response", "Response", lambda value: f"{value:.3f}"),
+    *(Column(key, f"Resolution, {key}", percent) for key in ("isolated", "close")),
+)
+
+
+def plot(found: Mapping[str, Showers], directory: Path) -> None:
+    """Resolution of isolated showers against energy, and separated pairs against their distance."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(10, 4.2), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        for number, (name, own) in enumerate(found.items()):
+            alone = own.distance > ISOLATED * MOLIERE
+            widths = own.response(np.where(alone, own.energy, np.nan), ENERGIES)
+            widths = [resolution(width if width.count >= _FEWEST else Width.of(np.zeros(0))) for width in widths]
+            numbers = ([100 * getattr(width, part) for width in widths] for part in ("value", "low", "high"))
+            draw_curve(left, number, len(found), name, Curve(name, ENERGIES, *numbers).numbers(), True)
+            if name != FULL:
+                fraction = own.separation(DISTANCES * MOLIERE)
+                draw_curve(right, number, len(found), name, Curve(name, DISTANCES, fraction).numbers(), False)
+        left.set_xscale("log")
+        log_ticks(left.xaxis, ENERGIES[0], ENERGIES[-1])
+        left.set(xlim=(ENERGIES[0], ENERGIES[-1]), xlabel="Energy [GeV]", ylabel="Resolution, isolated [%]")
+        left.set_ylim(bottom=0)
+        right.set(
+            xlim=(0, PAIR), ylim=(-0.03, 1.05), xlabel="Distance of the pair [Molière radii]", ylabel="Both found"
+        )
+        handles, labels = left.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+    save(figure, directory / "showers.png")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Events, finders, and the files."""
+    valid, test = (
+        list(simulate(ShowersConfig(seed=seed, library=library), number, options.directory / f"seed{seed}"))
+        for seed, number, library in ((2, options.valid, options.valid_library), (3, options.events, options.library))
+    )
+    finders: dict[str, Finder] = {}
+    if options.model:
+        finders["condensation"] = condensation(options.model)
+    chosen: dict[str, dict[str, float]] = {}
+    for name in PEERS:
+        finders[name], chosen[name] = tune(name, valid)
+        print(f"{name}: {chosen[name]}", flush=True)
+    finders[TRUTH] = calibrated(lambda event: event.point["object"].numpy(), valid)
+    found = {name: score(find, test) for name, find in finders.items()}
+    rows = [row(name, own) for name, own in found.items()]
+    found[FULL] = full(test, found[TRUTH])
+    rows.append(
+        {key: value for key, value in row(FULL, found[FULL]).items() if key in ("name", "response", "isolated")}
+    )
+    counts = f"{len(test)} events, {len(found[TRUTH].energy)} showers, {len(found[TRUTH].pair)} close pairs"
+    settings = "\n".join(
+        f"- {name}: " + ", ".join(f"{k} {v:g}" for k, v in own.items()) for name, own in chosen.items()
+    )
+    parts = ["# Showers", describe(machine()), counts + ".", markdown_table(rows, COLUMNS), ABOUT, settings]
+    text = "\n\n".join(parts)
+    print(text)
+    options.directory.mkdir(parents=True, exist_ok=True)
+    values = {
+        line.pop("name"): {key: float(getattr(value, "value", value)) for key, value in line.items()} for line in rows
+    }
+    plot(found, options.directory)
+    for path in write(options.directory, {"showers.md": text, "showers.json": json.dumps(values, indent=1)}):
+        print(path)
+
+
+def main() -> None:
+    """Find showers by condensation and by classical clusterings."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("-o", dest="directory", type=Path, default=Path("bench-showers"), help="where to write")
+    parser.add_argument("--events", type=int, default=300, help="how many test events")
+    parser.add_argument("--library", type=int, default=400, help="single showers that they are made of")
+    parser.add_argument("--valid", type=int, default=60, help="how many validation events")
+    parser.add_argument("--valid-library", type=int, default=200, help="single showers that they are made of")
+    parser.add_argument("--model", type=Path, help="checkpoint of a trained model")
+    try:
+        run(parser.parse_args())
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()
