@@ -235,7 +235,7 @@ def predict(
 def export(
     output: Output,
     model: Annotated[
-        Path | None, typer.Argument(help="Checkpoint, or one that ships: follow (default), graph.")
+        Path | None, typer.Argument(help="Checkpoint, or one that ships: follow (default), graph, top.")
     ] = None,
 ) -> None:
     """Write the networks of a checkpoint as ONNX, with a manifest of their inputs and outputs."""

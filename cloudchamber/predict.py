@@ -21,11 +21,10 @@ from cloudchamber.data.ranges import readable
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event
 from cloudchamber.outcome import Outcome, growing_table, results
-from cloudchamber.reconstruct import model_path
+from cloudchamber.reconstruct import TAGGERS, model_path
 from cloudchamber.tasks.tag import Tag
 
 SCORES = "scores.parquet"
-TAGGER = "top"
 _TRUTH = ("origin", "vertex")
 _GROUP = 20  # tables of ``RANGE_JETS`` jets in a row group
 _LINES = 10  # about one file
@@ -39,9 +38,7 @@ class Tagger:
     """
 
     def __init__(self, model: str | Path | None = None) -> None:
-        path = model_path(TAGGER if model is None else model)
-        if model is None and not path.is_file():
-            raise UserError("no tagger ships with this version: name a checkpoint of yours (--model)")
+        path = model_path(TAGGERS[0] if model is None else model)
         task, self.run = checkpoint.load(path)
         if not isinstance(task, Tag):
             raise UserError(f"{path}: task.kind: expected 'tag', which scores jets, found {self.run.task.kind!r}")

@@ -44,16 +44,19 @@ _SCHEMA = pa.schema(
 
 #: Track finders that come with the package: one that follows tracks (the default), and a graph network.
 SHIPPED = ("follow", "graph")
+#: Taggers that come with it: of jets of top quarks.
+TAGGERS = ("top",)
 
 
 def shipped_model(name: str = SHIPPED[0]) -> Path:
-    """The checkpoint of a track finder that comes with the package."""
+    """The checkpoint of a track finder or a tagger that comes with the package."""
     return Path(str(files("cloudchamber") / "models" / f"{name}.safetensors"))
 
 
 def model_path(model: str | Path | None) -> Path:
     """The checkpoint that is meant: the first that ships for None, one that ships by its name, or a file."""
-    return shipped_model(str(model or SHIPPED[0])) if model is None or str(model) in SHIPPED else Path(model)
+    name = str(model or SHIPPED[0])
+    return shipped_model(name) if name in (*SHIPPED, *TAGGERS) else Path(name)
 
 
 class Reconstructor:

@@ -10,6 +10,7 @@ from typing import Any
 import jetfiles
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import torch
 from test_cli import Call, call, refused
@@ -20,8 +21,7 @@ from cloudchamber.data.jetsource import open_jets
 from cloudchamber.data.ranges import Ranges, readable
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event
-from cloudchamber.predict import SCORES, TAGGER, Tagger, label_names, predict
-from cloudchamber.reconstruct import model_path
+from cloudchamber.predict import SCORES, Tagger, label_names, predict
 
 __all__ = ["call"]
 LABELS = {"labels": ["top", "qcd"]}
@@ -170,10 +170,14 @@ def test_models_that_are_no_taggers(directory: Path, finder: Callable[[str], Pat
     arguments: list[Any] = ["predict", directory, "-o", tmp_path / "out", "--model"]
     refused(call(*arguments, finder("edges")), "task.kind: expected 'tag'")
     refused(call(*arguments, tmp_path / "none"), "no such checkpoint")
-    if not model_path(TAGGER).is_file():
-        refused(call(*arguments[:-1]), "no tagger ships", "--model")
     refused(call("predict", tmp_path / "nothing", "-o", tmp_path / "out"), "no such file or directory")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_tagger_that_ships_is_the_default(directory: Path, call: Call, tmp_path: Path) -> None:
+    assert call("predict", directory, "-o", tmp_path / "out").exit_code == 0
+    names = pq.read_schema(tmp_path / "out" / SCORES).names
+    assert [name for name in names if name.startswith("p_")] == ["p_qcd", "p_top"]
 
 
 def test_a_column_that_the_tagger_needs(directory: Path, tmp_path: Path, jets: Maker) -> None:

@@ -1,4 +1,4 @@
-"""Kinematics and helices: units, momenta, perigee parameters and the helix fit.
+"""Kinematics, helices and jets: units, momenta, perigee parameters, the helix fit, N-subjettiness.
 
 Lengths are in mm, momenta in GeV, the field in tesla, along +z. The signs are those of ACTS and of a perigee at the
 z axis: at the point of closest approach the track flies along (cos phi, sin phi) and ``x = -d0 sin phi``,
@@ -13,6 +13,7 @@ from cloudchamber.physics.fit import HelixFit, fit_helices, helix_fit, hit_sigma
 from cloudchamber.physics.helix import Helix, circle_through, perigee
 from cloudchamber.physics.kinematics import SPEED_OF_LIGHT, curvature, delta_r, eta, invariant_mass, pt, wrap
 from cloudchamber.physics.material import TRACKML, cylinder, disc, walls
+from cloudchamber.physics.substructure import n_subjettiness
 
 __all__ = [
     "SPEED_OF_LIGHT",
@@ -29,6 +30,7 @@ __all__ = [
     "helix_fit",
     "hit_sigmas",
     "invariant_mass",
+    "n_subjettiness",
     "perigee",
     "pt",
     "walls",

@@ -1,0 +1,156 @@
+"""The bench of taggers: its baselines, its tables, and that it does nothing twice."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench import taggers
+from bench.baselines import CUTS, TREES, Features, Window, best_window, tree_scores
+from bench.tagger_charts import draw
+from bench.tagger_tables import Mean, Result, Summary, markdown, summaries
+from bench.taggers import DONE, SCORES, Budget, Job, networks
+from cloudchamber.data import store
+from cloudchamber.errors import UserError
+from cloudchamber.event import Event
+from cloudchamber.metrics import Measured
+from cloudchamber.train import BEST, train
+
+Maker = Callable[..., Event]
+LABELS = ("qcd", "top")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory, jets: Maker) -> Path:
+    """Directories of jets: train, valid and test."""
+    directory = tmp_path_factory.mktemp("jets")
+    for seed, part in enumerate(("train", "valid", "test")):
+        store.write(directory / part / "jets.parquet", jets(200, seed, 5), {"labels": list(LABELS)})
+    return directory
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(taggers, "BUDGETS", {50: Budget(2, 300, 20), 100: Budget(1, 300, 20)})
+
+
+def bench(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["taggers", *map(str, arguments)])
+    taggers.main()
+
+
+def made(mass: list[float], tau32: list[float], signal: list[int]) -> Features:
+    ones = np.ones(len(mass))
+    columns = {"mass": np.array(mass), "multiplicity": ones, "tau1": ones, "tau2": ones, "tau3": np.array(tau32)}
+    return Features(columns, np.array(signal, bool))
+
+
+def test_the_best_cut_by_hand() -> None:
+    # signal has a mass of about 173, and the two jets of background that do have a larger ratio than half of it
+    jets = made([170, 172, 174, 176, 172, 173, 80, 250], [0.3, 0.4, 0.5, 0.9, 0.6, 0.7, 0.1, 0.1], [1] * 4 + [0] * 4)
+    assert Window(171, 175, "tau32").score(jets).tolist() == [
+        -np.inf,
+        -0.4,
+        -0.5,
+        -np.inf,
+        -0.6,
+        -0.7,
+        -np.inf,
+        -np.inf,
+    ]
+    found = best_window(jets, 0.75)
+    score = found.score(jets)
+    assert (score >= -0.5).tolist() == [True] * 3 + [False] * 5
+    assert found.ratio == "tau32"
+
+
+def test_baselines_tell_two_prongs_from_one(jets: Maker) -> None:
+    train_jets, test = (Features.of(jets(400, seed, 5)) for seed in (1, 2))
+    trees = Result.of(tree_scores(train_jets, test, 1), test.signal, network=TREES, jets=400, seed=1)
+    assert trees.scores["auc"].value > 0.95
+    cut = best_window(train_jets, 0.5)
+    assert cut.ratio == "tau21"  # prongs are two
+    assert np.mean(np.isfinite(cut.score(test)[test.signal])) > 0.4
+
+
+def result(network: str, jets: int, seed: int, r50: float, parameters: int | None = 1000) -> Result:
+    scores = {"accuracy": Measured(0.9, 0.89, 0.91), "auc": Measured(0.97, 0.96, 0.98)}
+    scores |= {"r50": Measured(r50, r50 - 8, r50 + 12), "r30": Measured(math.inf, 500, math.inf)}
+    return Result(network, jets, seed, scores, cpu=60.0 * seed, parameters=parameters)
+
+
+def test_mean_and_spread_over_seeds() -> None:
+    (one,) = summaries([result("pfn", 1000, seed, 100 + 5 * seed) for seed in (1, 2, 3)])
+    assert one == Summary("pfn", 1000, 3, one.scores, 120.0, 1000)
+    assert one.scores["r50"] == Mean(110, 5, 10)
+    assert str(one.scores["r50"]) == "110 ± 5 ± 10"
+    assert one.scores["r50"].total == pytest.approx(math.hypot(5, 10))
+    assert str(one.scores["r30"]) == "–"
+    assert str(summaries([result("pfn", 1000, 1, 105)])[0].scores["auc"]) == "0.970 ± 0.010"
+
+
+def test_tables_and_charts(tmp_path: Path) -> None:
+    found = summaries(
+        [
+            result(name, jets, 1, 50 + 30 * i, 1000 * 2**i)
+            for jets in (1000, 10)
+            for i, name in enumerate(("part", "efn"))
+        ]
+        + [result(name, 1000, 1, 20, None) for name in (TREES, CUTS)]
+    )
+    assert [(one.jets, one.network) for one in found[2:]] == [(1000, n) for n in (CUTS, TREES, "efn", "part")]
+    text = markdown(found, 10, 12)
+    rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ") and "---" not in line]
+    names = ["energy flow", "particle transformer"]
+    assert rows == ["network", "cuts on mass and τ ratio", "boosted trees", *names, "network", *names]
+    assert "10 signal, 12 background" in text
+    draw(found, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["taggers-jets.png", "taggers-parameters.png"]
+
+
+def test_networks_are_those_of_the_classes() -> None:
+    assert {"pfn", "efn", "part", "lorentz"} <= set(networks(LABELS))
+    assert networks(["qcd", "hbb"]) == ["flavour"]
+
+
+@pytest.mark.usefixtures("small")
+def test_trains_what_is_missing_and_scores_what_is_new(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = (data, "-o", tmp_path, "--networks", "deepsets", "efn", "--seeds", 1, "--threads", 1)
+    job = Job(1, 50, "deepsets")
+    train(job.run(data), tmp_path / job.name, stop_after=4)  # as if interrupted
+    bench(monkeypatch, *arguments, "--test", 60)
+    done = json.loads((tmp_path / job.name / DONE).read_text())
+    assert done["parameters"] > 1000
+    assert done["cpu"] > 0
+    assert capsys.readouterr().out.count("| energy flow") == 2
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob(f"*/{BEST}")}
+    assert len(before) == 4
+    first = np.load(tmp_path / job.name / SCORES)
+    bench(monkeypatch, *arguments)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob(f"*/{BEST}")} == before
+    scores = np.load(tmp_path / job.name / SCORES)
+    assert (len(first), len(scores)) == (60, 200)
+    assert (scores[:60] == first).all()
+    values = json.loads((tmp_path / "taggers.json").read_text())
+    assert values["test"]["signal"] + values["test"]["background"] == 200
+    networks_seen = {(one["network"], one["jets"]) for one in values["results"]}
+    assert networks_seen == {(name, size) for name in ("deepsets", "efn", CUTS, TREES) for size in (50, 100)}
+    whole = tmp_path / "whole"
+    train(job.run(data), whole)
+    assert np.array_equal(taggers.score_one(whole, taggers.open_jets(data / "test").range(0, 200)), scores)
+
+
+@pytest.mark.usefixtures("small")
+def test_a_mistake_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit, match=r"error: .*no such file"):
+        bench(monkeypatch, tmp_path, "-o", tmp_path / "runs")
+    with pytest.raises(UserError, match="no such file"):
+        taggers.train_one(Job(1, 50, "pfn"), tmp_path, tmp_path / "x")
