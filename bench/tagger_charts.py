@@ -72,16 +72,17 @@ def _parameters(found: Sequence[Summary], path: Path) -> None:
 
 def _label(figure: Figure, axes: Axes, found: Sequence[Summary]) -> None:
     """Write a name beside each point, in the first of some places where it hides neither point nor name."""
-    FigureCanvasAgg(figure).draw()
+    FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
     taken = [text.get_window_extent() for text in axes.texts]
     for one in found:
         value, error = one.scores["r50"].value, one.scores["r50"].total
-        bar = axes.transData.transform([(one.parameters, max(value - error, 1e-3)), (one.parameters, value + error)])
+        place = float(one.parameters or 0)
+        bar = axes.transData.transform([(place, max(value - error, 1e-3)), (place, value + error)])
         taken.append(Bbox(bar).padded(5))
     for one in found:
-        place = one.parameters, one.scores["r50"].value
+        at = one.parameters, one.scores["r50"].value
         for x, y in [(far * x, far * y) for far in (7, 14, 22, 30) for x, y in _AROUND]:
-            text = axes.annotate(NAMES.get(one.network, one.network), place, (x, y), textcoords="offset points")
+            text = axes.annotate(NAMES.get(one.network, one.network), at, (x, y), textcoords="offset points")
             text.set(fontsize=8, color=_look(one.network)["color"], va="center")
             text.set_horizontalalignment("left" if x > 0 else "right" if x < 0 else "center")
             box = text.get_window_extent()

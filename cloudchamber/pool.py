@@ -6,6 +6,7 @@ which one process after the other dies gives ``Lost``; an exception ends the wor
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pickle
 import signal
@@ -13,6 +14,7 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context, resource_tracker
@@ -231,7 +233,15 @@ def on_dask(start: Start[T, R], items: Sequence[T], address: str) -> Generator[R
         from distributed.scheduler import KilledWorker
     except ImportError:
         raise UserError("a Dask cluster needs Dask: pip install 'cloudchamber[dask]'") from None
+
+    async def knock() -> None:
+        await (await distributed.comm.connect(address, timeout=PATIENCE)).close()
+
     try:
+        with ThreadPoolExecutor(
+            1
+        ) as apart:  # a client that cannot connect is left half open, and may block the next one
+            apart.submit(asyncio.run, knock()).result()
         client = distributed.Client(address, timeout=PATIENCE, set_as_default=False)
     except (OSError, ValueError) as error:
         raise UserError(f"{address}: no Dask scheduler answers ({type(error).__name__})") from None
