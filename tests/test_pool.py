@@ -101,8 +101,9 @@ def test_results_come_in_order(run: Run) -> None:
 
 @pytest.mark.slow
 def test_a_killed_dask_worker_loses_nothing(clusters: Clusters, tmp_path: Path) -> None:
-    items = [partial(die, tmp_path, int(i == 1), i) for i in range(5)]
-    assert list(on_dask(call, items, clusters(2, "processes").address)) == list(range(5))
+    items, cluster = [partial(die, tmp_path, int(i == 1), i) for i in range(5)], clusters(2, "processes")
+    assert list(on_dask(call, items, cluster.address)) == list(range(5))
+    cluster.end()
     assert len(list(tmp_path.iterdir())) == 1
 
 
