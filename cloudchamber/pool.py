@@ -35,7 +35,7 @@ ATTEMPTS = 3
 AHEAD = 4
 #: Seconds in which a Dask scheduler must answer.
 PATIENCE = 10.0
-#: Seconds without any Dask worker, after there was one.
+#: Seconds without any Dask worker, after there was one, or without an answer of its scheduler, which may be busy.
 ABSENCE = 120.0
 
 
@@ -249,7 +249,7 @@ def on_dask(start: Start[T, R], items: Sequence[T], address: str) -> Generator[R
 
     def workers() -> int:
         try:
-            return len(client.sync(client.scheduler.ncores, callback_timeout=PATIENCE))
+            return len(client.sync(client.scheduler.ncores, callback_timeout=ABSENCE))
         except OSError:
             raise distributed.CancelledError from None
 
