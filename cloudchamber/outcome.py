@@ -45,7 +45,11 @@ def results(
 
     Instead of a result that is a string, or of one that processes die of, there is a line in ``failed``.
     """
-    found = on_dask(start, items, dask) if dask else in_processes(start, items, workers)
+    # What starts here, such as the loading of a model, fails before anything is written.
+    return _results(on_dask(start, items, dask) if dask else in_processes(start, items, workers), names, failed)
+
+
+def _results(found: Generator[R | str | Lost], names: Sequence[str], failed: list[str]) -> Generator[tuple[str, R]]:
     with closing(found):
         for name, result in zip(names, found, strict=True):
             if isinstance(result, Lost):
