@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 
@@ -29,6 +28,7 @@ from cloudchamber.errors import UserError
 from cloudchamber.event import Event
 from cloudchamber.export import Network, cached, stages
 from cloudchamber.reconstruct import Reconstructor, shipped_model
+from cloudchamber.threads import use_threads
 
 Row = dict[str, Any]
 
@@ -135,8 +135,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=2, help="events at most")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    numba.set_num_threads(options.threads)
+    use_threads(options.threads)
     try:
         source = open_events(options.events)
         events = [source[index] for index in range(min(len(source), options.limit))]

@@ -23,7 +23,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -42,6 +41,7 @@ from cloudchamber.export import Network, export
 from cloudchamber.losses import cross_entropy
 from cloudchamber.report import Column, markdown_table, memory
 from cloudchamber.tasks.tag import Tag
+from cloudchamber.threads import use_threads
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 NETWORKS = ("jets-pfn", "jets-particlenet", "jets-part")
@@ -129,8 +129,7 @@ def turns(ways: dict[str, Way], given: Sequence[Batch], clock: Clock = time.perf
 
 def measured(name: str, jets: Event, size: int, number: int, threads: int) -> list[Row]:
     """Rows of one network, one size of batches and one number of threads."""
-    torch.set_num_threads(threads)
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    use_threads(threads)
     task = made(name, jets).eval()
     given = batches(task, jets, size, number)
     modules: dict[str, nn.Module] = {"ragged": Ragged(task), "padded": Padded(task)}
@@ -176,8 +175,7 @@ def exported(task: Tag, name: str, directory: Path, threads: int) -> Network | N
 
 def probe(name: str, what: str, way: str, path: Path, size: int) -> int:
     """Bytes that some batches need at most, beyond what the process had before. For a process of its own."""
-    torch.set_num_threads(1)
-    numba.set_num_threads(1)
+    use_threads(1)
     jets = open_jets(path).range(0, 4 * size)
     task = made(name, jets).eval()
     small, given = batches(task, jets, 2, 1), batches(task, jets, size, 4)

@@ -28,6 +28,7 @@ from bench.tracks import describe, write
 from cloudchamber.cluster import condense, density, follow
 from cloudchamber.losses import condensation, influencer
 from cloudchamber.report import Column, markdown_table, memory, seconds
+from cloudchamber.threads import use_threads
 
 RADIUS, SPACING, WIDTH = 0.5, 2.0, 0.1  # of the search; between blobs on average, and of a blob
 NAMES = {
@@ -77,7 +78,7 @@ def work(method: str, points: int) -> Callable[[], object]:
 
 def measure(method: str, sizes: list[int]) -> list[dict[str, float]]:
     """CPU seconds and peak memory of the process, from the smallest size to the largest; one small run before."""
-    torch.set_num_threads(1)
+    use_threads(1)
     work(method, 1000)()
     found = []
     for points in sorted(sizes):

@@ -34,6 +34,7 @@ from cloudchamber.data.jetsource import Jets, open_jets
 from cloudchamber.data.store import atomic
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event
+from cloudchamber.threads import use_threads
 from cloudchamber.train import BEST, LAST, train
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -92,7 +93,7 @@ def networks(classes: Sequence[str]) -> list[str]:
 def train_one(job: Job, jets: Path, directory: Path) -> None:
     """Train, or go on with it, and write down what it took.
 
-    The CPU time is that of all steps at the cost of those of this session.
+    The CPU time is that of all steps at the cost of those done now.
     """
     resumed = (directory / LAST).exists()
     before = checkpoint.read(directory / LAST)[2]["step"] if resumed else 0
@@ -192,7 +193,7 @@ def main() -> None:
     parser.add_argument("--score", action="store_true", help="train nothing more")
     parser.add_argument("--train", action="store_true", help="train only")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    use_threads(options.threads)
     try:
         if not options.score:
             names = options.networks or networks(open_jets(options.jets / "train").labels)

@@ -10,7 +10,6 @@ import asyncio
 import os
 import pickle
 import signal
-import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -295,14 +294,12 @@ def _on_worker(run: str, start: Start[T, R], item: T) -> R:
     """On a Dask worker: one item at a time, with what ``start`` made for this run."""
     from distributed import get_worker
 
+    from cloudchamber.threads import use_threads
+
     with _lock:
         if run not in _works:
             _works.clear()
             _works[run] = start()
-        threads: int = get_worker().state.nthreads
-        if torch := sys.modules.get("torch"):
-            torch.set_num_threads(threads)
-        if numba := sys.modules.get("numba"):
-            numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+        use_threads(get_worker().state.nthreads)
         result: R = _works[run](item)
         return result

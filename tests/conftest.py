@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 import pytest
 import torch
@@ -18,6 +17,7 @@ from cloudchamber import checkpoint
 from cloudchamber.config import parse
 from cloudchamber.event import Event
 from cloudchamber.physics import Helix, hit_sigmas
+from cloudchamber.threads import use_threads
 
 #: radius (mm) -> (volume, layer), as in the barrel of the TrackML detector
 BARREL = {32: (8, 2), 72: (8, 4), 116: (8, 6), 172: (8, 8), 260: (13, 2), 360: (13, 4), 500: (13, 6), 660: (13, 8)}
@@ -110,8 +110,7 @@ def toy_jets(number: int = 20, seed: int = 0, least: int = 2) -> Event:
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """Toy events are too small to share among threads that may have to wait for other programs."""
-    numba.set_num_threads(1)
-    torch.set_num_threads(1)
+    use_threads(1)
 
 
 @pytest.fixture(scope="session")

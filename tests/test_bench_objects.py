@@ -15,7 +15,7 @@ from cloudchamber.event import Event
 
 @pytest.mark.parametrize("method", objects.NAMES)
 def test_every_method_is_measured(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
+    monkeypatch.setattr(objects, "use_threads", lambda number: None)
     rows = objects.measure(method, [400, 200])
     assert [row["points"] for row in rows] == [200, 400]
     assert all(row["cpu"] > 0 and row["memory"] > 1e7 for row in rows)

@@ -22,6 +22,7 @@ from cloudchamber.ops import (
     segment_softmax,
     segment_sum,
 )
+from cloudchamber.threads import use_threads
 
 Segment = Callable[[Tensor, Tensor, int], Tensor]
 
@@ -59,12 +60,7 @@ OPERATIONS: dict[str, Segment] = {
 def threads() -> Iterator[Callable[[int], None]]:
     """Sets the number of threads of numba and torch, and puts it back."""
     before = numba.get_num_threads(), torch.get_num_threads()
-
-    def use(number: int) -> None:
-        numba.set_num_threads(min(number, numba.config.NUMBA_NUM_THREADS))
-        torch.set_num_threads(number)
-
-    yield use
+    yield use_threads
     numba.set_num_threads(before[0])
     torch.set_num_threads(before[1])
 
