@@ -7,11 +7,11 @@ A function in one file calls those of others: numba does not see when they chang
 """
 
 from cloudchamber.follow.cloud import BINS, HIT, LAYER, NEXT, cells, measure_density, memory
-from cloudchamber.follow.field import NODES, field_at, measure_field
+from cloudchamber.follow.field import NODES, field_at, measure_field, radial
 from cloudchamber.follow.seed import PATHS, TRACKS, Pass, follow_pairs, take_best
 from cloudchamber.follow.state import FIELD
 
 __all__ = [
     "BINS", "FIELD", "HIT", "LAYER", "NEXT", "NODES", "PATHS", "TRACKS", "Pass",
-    "cells", "field_at", "follow_pairs", "measure_density", "measure_field", "memory", "take_best",
+    "cells", "field_at", "follow_pairs", "measure_density", "measure_field", "memory", "radial", "take_best",
 ]  # fmt: skip

@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from cloudchamber.follow.state import COS, SIN, SLOPE, TT, ZZ, X, Y, Z, place, residual
+from cloudchamber.follow.state import COS, SIN, SLOPE, TT, ZZ, X, Y, Z, adapt, move, place, residual
 
 Array = NDArray[Any]
 
@@ -19,13 +19,15 @@ NEXT = 12  # layers that may come next, at most
 
 #: Layers of a detector: cylinders at a radius or discs at a z, mm. ``at`` and ``spread``: middle and half the range of
 #: that coordinate; ``low`` and ``high``: range of the other one; ``thickness`` in radiation lengths; ``error_t``,
-#: ``error_w``: largest measurement errors in phi and along the other one; ``density``, ``field``: free hits per mm^2
-#: in its bins, and the relative magnetic field there. ``onward``, ``seed``, ``inward``: the layers that may come next,
-#: likeliest first, then -1; ``seed`` are those of ``onward`` that a third hit is looked for in.
+#: ``error_w``: largest measurement errors in phi and along the other one; ``density``: free hits per mm^2 in its bins;
+#: ``field``, ``radial``, ``across``: the relative magnetic field there, see ``adapt``. ``onward``, ``seed``,
+#: ``inward``: the layers that may come next, likeliest first, then -1; ``seed`` are those of ``onward`` that a third
+#: hit is looked for in.
 LAYER = np.dtype(
     [("disc", bool)]
     + [(name, np.float64) for name in ("at", "spread", "low", "high", "thickness", "error_t", "error_w")]
-    + [(name, np.float64, BINS) for name in ("density", "field")]
+    + [(name, np.float64, BINS) for name in ("density", "field", "radial")]
+    + [("across", np.float64, 4)]
     + [(name, np.int64, NEXT) for name in ("onward", "seed", "inward")],
     align=True,
 )
@@ -74,9 +76,11 @@ def bin_of(layer: Any, w: float) -> int:
 
 
 @njit(cache=True, error_model="numpy")
-def field_of(a: Array, layer: Any) -> float:
-    """The relative field at a state on a layer."""
-    return float(layer.field[bin_of(layer, place(a, layer.disc))])
+def carry(a: Array, b: Array, arc: float, sine: float, cosine: float, layer: Any) -> None:
+    """``b``: the state ``a`` moved by an arc, the sine and cosine of whose turn are given, onto a layer."""
+    move(a, b, arc, sine, cosine)
+    bin_ = bin_of(layer, place(b, layer.disc))
+    adapt(b, arc, layer.field[bin_], layer.radial[bin_], layer.across)
 
 
 @njit(cache=True, error_model="numpy")

@@ -8,7 +8,7 @@ from typing import Any
 from numba import njit
 from numpy.typing import NDArray
 
-from cloudchamber.follow.cloud import BINS, NEXT, bin_of, field_of, sector, span
+from cloudchamber.follow.cloud import BINS, NEXT, bin_of, carry, sector, span
 from cloudchamber.follow.state import (
     BEND,
     COS,
@@ -24,8 +24,6 @@ from cloudchamber.follow.state import (
     ZL,
     ZZ,
     Z,
-    adapt,
-    move,
     residual,
     scatter,
     update,
@@ -66,15 +64,13 @@ def begin(
     a[BEND], a[Z], a[SLOPE] = bend, p.z - slope * arc1, slope
     a[TT], a[PP], a[KK], a[FIELD] = d0 * d0, 1.0, 1e-4, 1.0
     scatter(a, PIPE, False, unit)
-    move(a, b, arc1, 2 * s1 * c1, 1 - 2 * s1 * s1)
-    adapt(b, arc1, field_of(b, inner))
+    carry(a, b, arc1, 2 * s1 * c1, 1 - 2 * s1 * s1, inner)
     b[ZZ], b[ZL], b[LL] = 1e8, 0.0, 1e4
     along, t, dz, vt, vz, _ = residual(b, p)
     update(b, along, t, dz, vt, vz)
     scatter(b, inner.thickness, inner.disc, unit)
     run, turn = arc2 - arc1, b[BEND] * (arc2 - arc1)
-    move(b, a, run, math.sin(turn), math.cos(turn))
-    adapt(a, run, field_of(a, outer))
+    carry(b, a, run, math.sin(turn), math.cos(turn), outer)
     along, t, dz, vt, vz, _ = residual(a, q)
     update(a, along, t, dz, vt, vz)
     scatter(a, outer.thickness, outer.disc, unit)

@@ -12,7 +12,7 @@ from typing import Any
 from numba import njit
 from numpy.typing import NDArray
 
-from cloudchamber.follow.cloud import AHEAD, ARC, COSINE, FOUND, NEXT, PATH, SINE, bin_of, field_of, near
+from cloudchamber.follow.cloud import AHEAD, ARC, COSINE, FOUND, NEXT, PATH, SINE, bin_of, carry, near
 from cloudchamber.follow.state import (
     BEND,
     COS,
@@ -24,8 +24,6 @@ from cloudchamber.follow.state import (
     TT,
     ZL,
     ZZ,
-    adapt,
-    move,
     place,
     reach,
     residual,
@@ -124,8 +122,7 @@ def follow(
         for i in range(_ahead(a, number, outward, layers, whole, real)):
             other = whole[AHEAD, i]
             layer = layers[other]
-            move(a, b, real[ARC, i], real[SINE, i], real[COSINE, i])
-            adapt(b, real[ARC, i], field_of(b, layer))
+            carry(a, b, real[ARC, i], real[SINE, i], real[COSINE, i], layer)
             w = place(b, layer.disc)
             blur = 4 * math.sqrt(b[ZZ]) / (max(abs(b[SLOPE]), 0.1) if layer.disc else 1.0) + 2
             if w < layer.low - blur or w > layer.high + blur:
@@ -166,8 +163,7 @@ def back(
         layer = layers[hits[h].layer]
         arc, sine, cosine = toward(a, hits[h])
         if arc > 0:
-            move(a, b, arc, sine, cosine)
-            adapt(b, arc, field_of(b, layer))
+            carry(a, b, arc, sine, cosine, layer)
             a[:] = b
         along, t, dz, vt, vz, _ = residual(a, hits[h])
         own = t * t / (a[TT] + vt) + dz * dz / (a[ZZ] + vz)

@@ -9,10 +9,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from cloudchamber.follow.cloud import BINS, FOUND, NEXT, PATH, SECTORS, THIRDS, bin_of, field_of, near, sector, span
+from cloudchamber.follow.cloud import BINS, FOUND, NEXT, PATH, SECTORS, THIRDS, bin_of, carry, near, sector, span
 from cloudchamber.follow.pair import begin, circle, promising
 from cloudchamber.follow.path import MOST, back, follow, join, take
-from cloudchamber.follow.state import BEND, FIELD, KK, SIZE, adapt, move, reach, scatter
+from cloudchamber.follow.state import BEND, FIELD, KK, SIZE, reach, scatter
 
 Array = NDArray[Any]
 
@@ -82,7 +82,7 @@ def _turn(outer: float, inner: float, limits: Pass) -> float:
 @njit(cache=True, error_model="numpy")
 def _bent(a: Array, limits: Pass) -> bool:
     """Whether the curvature is above that of the pass by more than its error allows."""
-    return bool(abs(a[BEND]) - 2.5 * math.sqrt(a[KK]) > limits.curvature * a[FIELD])
+    return bool(abs(a[BEND]) - 2.5 * math.sqrt(a[KK]) > limits.curvature * abs(a[FIELD]))
 
 
 @njit(cache=True, error_model="numpy")
@@ -102,8 +102,7 @@ def _third(
         arc, sine, cosine = reach(a, layer.disc, layer.at)
         if arc <= 0:
             continue
-        move(a, b, arc, sine, cosine)
-        adapt(b, arc, field_of(b, layer))
+        carry(a, b, arc, sine, cosine, layer)
         thirds = near(b, row, layers, hits, start, limits.seed_chi2, 1.0, 8, whole, real)
         whole[THIRDS, :thirds] = whole[FOUND, :thirds]
         for i in range(thirds):

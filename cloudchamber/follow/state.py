@@ -21,6 +21,7 @@ X, Y, COS, SIN, BEND, Z, SLOPE = range(7)
 TT, TP, TK, PP, PK, KK, ZZ, ZL, LL = range(7, 16)
 FIELD, SIZE = 16, 17
 
+WEAK = 0.02  # least field: without any the momentum is lost
 SHARPEST = 0.8  # largest sine of a turn between two layers
 MASS = 0.13957  # GeV, a pion's
 UNEVEN = 0.1  # of the field from one layer to the next: it is weaker towards the ends of a solenoid
@@ -96,9 +97,25 @@ def move(a: Array, b: Array, arc: float, sine: float, cosine: float) -> None:
 
 
 @njit(cache=True, error_model="numpy")
-def adapt(a: Array, arc: float, field: float) -> None:
-    """Correct a state that was moved by an arc as if in one field: it became ``field``, evenly on the way."""
-    ratio = field / a[FIELD]
+def adapt(a: Array, arc: float, field: float, radial: float, across: Array) -> None:
+    """Correct a state that was moved by an arc as if in one field along z: it became ``field``, evenly on the way.
+
+    And there is one across: ``radial`` times x and y, and ``across``, x and y at z = 0 and what is added to these per
+    mm of z. What ``radial`` does to a straight track from the middle of the detector is in ``field``: see ``radial`` in
+    field.py. With B_u along the direction of the track in the transverse plane, B_n to the left of it, curvature k in a
+    field of 1 and slope t, it turns with ``k (B_z - t B_u)``, its slope changes by ``-k (1 + t^2) B_n`` per mm, and k
+    by a share ``-k t B_n``.
+    """
+    t = a[SLOPE]
+    z = a[Z] - 0.5 * t * arc
+    bx, by = across[0] + across[2] * z, across[1] + across[3] * z
+    pull = a[COS] * (by + radial * a[Y]) - a[SIN] * (bx + radial * a[X])
+    pull *= a[BEND] / a[FIELD] * arc
+    a[Z] -= 0.5 * pull * (1 + t * t) * arc
+    a[SLOPE] -= pull * (1 + t * t)
+    field -= t * (a[COS] * bx + a[SIN] * by)
+    field = math.copysign(max(abs(field), WEAK), field)
+    ratio = field / a[FIELD] * (1 - pull * t)
     change = a[BEND] * (ratio - 1)
     shift, turn = change * arc * arc / 6, change * arc / 2
     a[X] -= shift * a[SIN]
@@ -122,7 +139,7 @@ def scatter(a: Array, thickness: float, disc: bool, unit: float) -> None:
     angle *= angle * thick * (1 + MASS * MASS / momentum) / momentum  # squared, over beta squared
     a[PP] += angle * (1 + square)
     a[LL] += angle * (1 + square) * (1 + square)
-    a[KK] += (angle * square + UNEVEN * UNEVEN) * a[BEND] * a[BEND]
+    a[KK] += (angle * square + (UNEVEN / a[FIELD]) ** 2) * a[BEND] * a[BEND]
 
 
 @njit(cache=True, error_model="numpy")

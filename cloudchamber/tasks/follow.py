@@ -20,7 +20,6 @@ from cloudchamber.follow import (
     HIT,
     LAYER,
     NEXT,
-    NODES,
     PATHS,
     TRACKS,
     Pass,
@@ -30,6 +29,7 @@ from cloudchamber.follow import (
     measure_density,
     measure_field,
     memory,
+    radial,
     take_best,
 )  # fmt: skip
 from cloudchamber.physics import SPEED_OF_LIGHT, hit_sigmas, perigee
@@ -46,7 +46,7 @@ _TABLES = ("onward", "seed", "inward")
 _RARE, _RARE_SEED = 0.003, 0.02  # share of the transitions from a layer below which one is left out
 UNIT = SPEED_OF_LIGHT * 2e-3  # GeV / mm, of curvature times pT in 2 T
 _THICKNESS = 0.02  # radiation lengths, where no wall is known
-_ROUNDS = 2  # of the measurement of the field
+_ROUNDS = 3  # of the measurement of the field
 _PATHS = 50_000  # memory for so many at first
 
 
@@ -193,7 +193,7 @@ class Follow(nn.Module):
         order, start = cells(layers, layer[known], hits["radius"], hits["phi"], hits["z"])
         hits, place, track = hits[order], known[order], np.full(len(where), -1)
         paths, tracks, buffers = np.zeros(_PATHS, PATHS), np.zeros(len(hits), TRACKS), memory()
-        layers["field"] = self._field(layers, hits, start, paths, tracks, buffers)
+        self._measure_field(layers, hits, start, paths, tracks, buffers)
         found, number, tried = [], 0, []
         for row, limits in enumerate(self.passes):
             measure_density(layers, start)
@@ -209,30 +209,31 @@ class Follow(nn.Module):
             hits, place, start = hits[free], place[free], np.concatenate([[0], np.cumsum(free)])[start]
         return track, tracks[:number], np.repeat(np.arange(len(found)), found), np.array(tried, np.int64)
 
-    def _field(
+    def _measure_field(
         self, layers: Array, hits: Array, start: Array, paths: Array, tracks: Array, buffers: tuple[Array, Array]
-    ) -> Array:
-        """The relative field in the bins of the layers ``(layers, BINS)``, as the stiffest forward tracks show it.
+    ) -> None:
+        """Fill ``field`` and ``across`` of the layers, as the stiffest forward tracks show them.
 
         They begin with a cylinder and a disc in the first pass. Where the field is far from even, the first ones are
         cut short, and show it near the middle alone: so there are ``_ROUNDS``.
         """
-        field, reach = np.ones(NODES), np.abs(hits["z"]).max(initial=1.0)
+        reach = np.abs(hits["z"]).max(initial=1.0)
         middle = layers["low"][:, None] + (layers["high"] - layers["low"])[:, None] * (np.arange(BINS) + 0.5) / BINS
         z = np.where(layers["disc"][:, None], layers["at"][:, None], middle)
         begin = self.begin[self.begin[:, 0] == 0, 1:].numpy()
         begin = begin[layers["disc"][begin[:, 0]] != layers["disc"][begin[:, 1]]]
         measure_density(layers, start)
+        layers["field"] = 1.0
         for _ in range(_ROUNDS):
-            layers["field"], number = field_at(field, reach, z), 0
+            number = 0
             shared = layers, hits, start, *buffers
             for inner, outer in begin:
                 found = follow_pairs(inner, outer, self.passes[0], paths, *shared)[0]
                 number = take_best(paths[: max(found, 0)], self.passes[0], tracks, number, *shared)
             if number:
-                field = measure_field(hits[hits["track"] >= 0], reach)
+                field, layers["across"] = measure_field(hits[hits["track"] >= 0], reach)
+                layers["field"], layers["radial"] = field_at(field, reach, z), field_at(radial(field, reach), reach, z)
             hits["track"] = -1
-        return field_at(field, reach, z)
 
 
 def _shapes(events: Sequence[Event], layer: Sequence[Array], layers: int) -> Array:
