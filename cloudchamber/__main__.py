@@ -196,6 +196,10 @@ def reconstruct(
         str | None, typer.Option(metavar="ADDRESS", help="Scheduler of a Dask cluster, which shares them instead.")
     ] = None,
     engine: Annotated[Engine, typer.Option(help="What runs the networks.")] = Engine.torch,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Least probability: a higher one for fewer fakes.", min=0, max=1),
+    ] = None,
 ) -> None:
     """Find the tracks of events."""
     from cloudchamber.data import open_events
@@ -205,7 +209,9 @@ def reconstruct(
         events = events.resolve()
         model = model.resolve() if model and str(model) not in SHIPPED else model
     source = open_events(events)
-    outcome = reconstruct(source, output, model, lambda name: _say(f"{name}: done"), workers, dask, engine.value)
+    outcome = reconstruct(
+        source, output, model, lambda name: _say(f"{name}: done"), workers, dask, engine.value, threshold
+    )
     _say(f"{outcome.rows} tracks in {outcome.events} of {len(source)} events -> {output}")
     outcome.complain()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -63,11 +63,12 @@ class Reconstructor:
     """Finds the tracks of one event after the other with a trained task; truth in an event is not looked at.
 
     ``model``: a checkpoint, the name of one in ``SHIPPED``, or None for the first of them. ``engine``: what runs the
-    networks, ``torch`` or ``onnx``. Raises ``UserError`` for a file that is no checkpoint, or one of a task that makes
-    no tracks.
+    networks, ``torch`` or ``onnx``. ``threshold``: least probability of what makes or is a track, from 0 to 1, None for
+    that of the model; a higher one is less efficient and has fewer fakes. Raises ``UserError`` for a file that is no
+    checkpoint, or one of a task that makes no tracks.
     """
 
-    def __init__(self, model: str | Path | None = None, engine: str = "torch") -> None:
+    def __init__(self, model: str | Path | None = None, engine: str = "torch", threshold: float | None = None) -> None:
         path = model_path(model)
         self.task: Task
         self.task, self.run = checkpoint.load(path)
@@ -78,6 +79,8 @@ class Reconstructor:
             raise UserError(f"{path}: task.helix: expected true: the objects of this model are no tracks")
         if engine == "onnx":
             use_onnx(self.task, self.run, path)
+        if threshold is not None:
+            self.task.config = replace(self.run.task, threshold=threshold)
 
     def __call__(self, event: Event) -> Event:
         """Tracks of an event: ``point.id``, ``point.object``, in ``object`` the columns of ``HelixFit`` and ``hits``.
@@ -113,6 +116,7 @@ def reconstruct(
     workers: int = 1,
     dask: str | None = None,
     engine: str = "torch",
+    threshold: float | None = None,
 ) -> Outcome:
     """Write the tracks of all events to ``directory``, both files atomically, and tell what failed.
 
@@ -125,11 +129,11 @@ def reconstruct(
 
     ``workers`` processes share the events (see ``pool.in_processes``), or the workers of the Dask cluster whose
     scheduler has the address ``dask``, which read the same files. What is written does not depend on them.
-    ``engine``: see ``Reconstructor``.
+    ``engine``, ``threshold``: see ``Reconstructor``.
     """
     if engine == "onnx":  # here, once for all processes
         cached(model_path(model))
-    start, outcome, seen = partial(_start, model, engine), Outcome(), dict[int, str]()
+    start, outcome, seen = partial(_start, model, engine, threshold), Outcome(), dict[int, str]()
     items = [(index, name, load) for index, (name, load) in enumerate(source.entries)]
     found = results(start, items, source.names, outcome.failed, workers, dask)
     with closing(found), _writing(Path(directory)) as write:
@@ -172,9 +176,11 @@ class _Written:
     tracks: pa.Table
 
 
-def _start(model: str | Path | None, engine: str) -> Callable[[tuple[int, str, Callable[[], Event]]], _Written | str]:
+def _start(
+    model: str | Path | None, engine: str, threshold: float | None
+) -> Callable[[tuple[int, str, Callable[[], Event]]], _Written | str]:
     """Makes, once in a process, what is called for each event there: index, name and how to load it."""
-    return partial(_work, Reconstructor(model, engine))
+    return partial(_work, Reconstructor(model, engine, threshold))
 
 
 def _work(finder: Reconstructor, item: tuple[int, str, Callable[[], Event]]) -> _Written | str:

@@ -325,3 +325,19 @@ def test_the_models_that_ship(name: str, toys: list[Event]) -> None:
     assert len(content) <= 2_000_000
     for text in (b"/home/", b"/work", b"/tmp", b"/root", b"/Users/", str(Path.home()).encode()):
         assert text not in content[: 1 << 20], text
+
+
+def test_a_higher_threshold_keeps_fewer_tracks(toys: list[Event]) -> None:
+    every = Reconstructor(threshold=0.0)(toys[0])
+    threshold = float(every.object["quality"].median())
+    some, none = (Reconstructor(threshold=value)(toys[0]) for value in (threshold, 1.0))
+    surest = every.object["quality"] >= threshold
+    assert 0 < some.rows("object") == int(surest.sum()) < every.rows("object")
+    assert torch.equal(some.object["quality"], every.object["quality"][surest])
+    assert none.rows("object") == 0
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.0])
+def test_an_extreme_threshold_of_edges(threshold: float, toys: list[Event]) -> None:
+    found = Reconstructor("graph", threshold=threshold)(toys[0])
+    assert len(found.point["object"]) == toys[0].rows("point")
