@@ -32,8 +32,8 @@ from cloudchamber.follow import (
     radial,
     take_best,
 )  # fmt: skip
+from cloudchamber.follow.learn import SHAPE, first_layers, found_particles, likeliest, shapes, true_perigee
 from cloudchamber.physics import SPEED_OF_LIGHT, hit_sigmas, perigee
-from cloudchamber.physics.material import TRACKML
 from cloudchamber.tasks.tracks import track_pairs
 
 Array = NDArray[Any]
@@ -41,11 +41,9 @@ Array = NDArray[Any]
 #: What a track that was followed is known by, of which a task of kind "quality" judges it.
 FOLLOWED = ("chi2", "ndf", "hits", "pt", "eta", "d0", "z0", "worst", "score", "missed", "pass")
 
-_SHAPE = ("disc", "at", "spread", "low", "high", "thickness", "error_t", "error_w")
 _TABLES = ("onward", "seed", "inward")
 _RARE, _RARE_SEED = 0.003, 0.02  # share of the transitions from a layer below which one is left out
 UNIT = SPEED_OF_LIGHT * 2e-3  # GeV / mm, of curvature times pT in 2 T
-_THICKNESS = 0.02  # radiation lengths, where no wall is known
 _ROUNDS = 3  # of the measurement of the field
 _PATHS = 50_000  # memory for so many at first
 
@@ -114,22 +112,22 @@ class Follow(nn.Module):
         """Learn the layers, their order on tracks, and pass after pass where to begin, from events with truth."""
         self.keys = torch.unique(torch.cat([layer_key(event) for event in events]))
         layer = [torch.searchsorted(self.keys, layer_key(event)).numpy() for event in events]
-        self.shape = torch.from_numpy(_shapes(events, layer, len(self.keys)))
+        self.shape = torch.from_numpy(shapes(events, layer, len(self.keys)))
         pairs = [tuple(ends.numpy() for ends in true_pairs(event)) for event in events]
         count = np.zeros((len(self.keys),) * 2)
         for where, (inner, outer) in zip(layer, pairs, strict=True):
             np.add.at(count, (where[inner], where[outer]), 1)
         np.fill_diagonal(count, 0)
-        tables = (_likeliest(count, _RARE), _likeliest(count, _RARE_SEED), _likeliest(count.T, _RARE))
+        tables = (likeliest(count, _RARE), likeliest(count, _RARE_SEED), likeliest(count.T, _RARE))
         self.after = torch.from_numpy(np.stack(tables, axis=1))
-        self.begin, parameters = self.begin[:0], [_true_perigee(event) for event in events]
+        self.begin, parameters = self.begin[:0], [true_perigee(event) for event in events]
         # Particles that a pass before is there for.
         earlier = [np.zeros(event.rows("object"), bool) for event in events]
         for number, size in enumerate(self.config.pairs):
             count = np.zeros_like(count)
             for event, where, ends, true, done in zip(events, layer, pairs, parameters, earlier, strict=True):
                 track, mine = self._tracks(event)[0], self.passes[number].covers(*true)
-                np.add.at(count, _first_layers(event, where, ends, track, mine & ~done), 1)
+                np.add.at(count, first_layers(event, where, ends, track, mine & ~done), 1)
                 done |= mine
             order = np.argsort(-count, axis=None, kind="stable")[:size]
             order = order[count.ravel()[order] > len(events)]
@@ -138,7 +136,7 @@ class Follow(nn.Module):
             good, tried = np.zeros(len(self.begin)), np.zeros(len(self.begin))
             for event in events:
                 track, _, row, pairs_tried = self._tracks(event)
-                good += np.bincount(row[_found(event, track)[1]], minlength=len(good))
+                good += np.bincount(row[found_particles(event, track)[1]], minlength=len(good))
                 tried += pairs_tried
             worthy = (self.begin[:, 0].numpy() < number) | (good > self.config.worth * 1e-3 * tried)
             self.begin = self.begin[torch.from_numpy(worthy)]
@@ -182,7 +180,7 @@ class Follow(nn.Module):
         layer = np.minimum(np.searchsorted(keys, where), max(len(keys) - 1, 0))
         known = np.flatnonzero(keys[layer] == where) if len(keys) else np.zeros(0, np.int64)
         layers = np.zeros(len(keys), LAYER)
-        for name, column in zip((*_SHAPE, *_TABLES), (*self.shape.T, *self.after.unbind(1)), strict=True):
+        for name, column in zip((*SHAPE, *_TABLES), (*self.shape.T, *self.after.unbind(1)), strict=True):
             layers[name] = column.numpy()
         hits = np.zeros(len(known), HIT)
         hits["x"], hits["y"], hits["z"] = (event.point[name].numpy()[known] for name in "xyz")
@@ -199,10 +197,9 @@ class Follow(nn.Module):
             measure_density(layers, start)
             shared = layers, hits, start, *buffers
             for inner, outer in self.begin[self.begin[:, 0] == row, 1:].numpy():
-                while (result := follow_pairs(inner, outer, limits, paths, *shared))[0] < 0:
-                    paths = np.zeros(2 * len(paths), PATHS)
-                tried.append(result[1])
-                before, number = number, take_best(paths[: result[0]], limits, tracks, number, *shared)
+                before = number
+                paths, number, pairs = _take(inner, outer, limits, paths, tracks, number, shared)
+                tried.append(pairs)
                 found.append(number - before)
             track[place] = hits["track"]
             free = hits["track"] < 0
@@ -228,76 +225,21 @@ class Follow(nn.Module):
             number = 0
             shared = layers, hits, start, *buffers
             for inner, outer in begin:
-                found = follow_pairs(inner, outer, self.passes[0], paths, *shared)[0]
-                number = take_best(paths[: max(found, 0)], self.passes[0], tracks, number, *shared)
+                paths, number, _ = _take(inner, outer, self.passes[0], paths, tracks, number, shared)
             if number:
                 field, layers["across"] = measure_field(hits[hits["track"] >= 0], reach)
                 layers["field"], layers["radial"] = field_at(field, reach, z), field_at(radial(field, reach), reach, z)
             hits["track"] = -1
 
 
-def _shapes(events: Sequence[Event], layer: Sequence[Array], layers: int) -> Array:
-    """The columns ``_SHAPE`` of layers, ``(layers, 8)``: a layer thinner along z than along r is a disc."""
-    x, y, z = (np.concatenate([event.point[name].double().numpy() for event in events]) for name in "xyz")
-    r, (error_t, error_r, error_z), which = np.hypot(x, y), hit_sigmas(x, y, z), np.concatenate(layer)
-    shape = np.zeros((layers, 8))
-    for row in range(layers):
-        own = np.flatnonzero(which == row)
-        disc = np.ptp(z[own]) < np.ptp(r[own])
-        across, along = (z[own], r[own]) if disc else (r[own], z[own])
-        at = (across.min() + across.max()) / 2
-        error = max(error_r[own].max(), error_z[own].max())
-        ends = along.min() - 1, along.max() + 1
-        shape[row] = disc, at, np.ptp(across) / 2, *ends, _thickness(disc, at, sum(ends) / 2), error_t[own].max(), error
-    return shape
-
-
-def _thickness(disc: bool, at: float, along: float) -> float:
-    """Radiation lengths of the nearest known wall, if one is within 10 mm."""
-    walls = TRACKML[(TRACKML[:, 0] == disc) & (TRACKML[:, 2] < along) & (along < TRACKML[:, 3])]
-    distance = np.abs(walls[:, 1] - at)
-    return float(walls[distance.argmin(), 4]) if len(walls) and distance.min() < 10 else _THICKNESS
-
-
-def _likeliest(count: Array, rare: float) -> Array:
-    """For each layer those that come next on more than a share ``rare`` of the tracks, likeliest first, then -1."""
-    share = count / np.maximum(count.sum(1, keepdims=True), 1)
-    order = np.argsort(-share, axis=1, kind="stable")[:, :NEXT]
-    result = np.full((len(count), NEXT), -1)
-    result[:, : order.shape[1]] = np.where(np.take_along_axis(share, order, 1) > rare, order, -1)
-    return result
-
-
-def _true_perigee(event: Event) -> tuple[Array, Array, Array]:
-    """pT (GeV), d0 and z0 (mm) of the particles."""
-    vx, vy, vz, px, py, pz, charge = (
-        event.object[name].double().numpy() for name in ("vx", "vy", "vz", "px", "py", "pz", "charge")
-    )
-    true = perigee(vx, vy, vz, px, py, pz, charge)
-    return true.pt, np.abs(true.d0), np.abs(true.z0)
-
-
-def _found(event: Event, track: Array) -> tuple[Array, Array]:
-    """The particles that are found, double majority, and their tracks."""
-    particle = event.point["object"].numpy()
-    hits = np.bincount(particle + 1, minlength=event.rows("object") + 1)[1:]
-    both = np.flatnonzero((particle >= 0) & (track >= 0))
-    joint, shared = np.unique(np.stack([particle[both], track[both]]), axis=1, return_counts=True)
-    good = (2 * shared > hits[joint[0]]) & (2 * shared > np.bincount(track[both])[joint[1]])
-    return joint[0, good], joint[1, good]
-
-
-def _first_layers(
-    event: Event, layer: Array, pairs: Sequence[Array], track: Array, wanted: Array
-) -> tuple[Array, Array]:
-    """The first two layers with free hits of each wanted particle that counts in the score and is not found yet."""
-    particle = event.point["object"].numpy()
-    inner, outer = pairs
-    wanted = wanted & ~np.isin(np.arange(event.rows("object")), _found(event, track)[0])
-    free = (track[inner] < 0) & (track[outer] < 0) & (layer[inner] != layer[outer])
-    rows = np.flatnonzero(free & wanted[particle[inner]] & (event.point["weight"].numpy()[inner] > 0))
-    _, first = np.unique(particle[inner[rows]], return_index=True)  # pairs are in order along the track
-    return layer[inner[rows[first]]], layer[outer[rows[first]]]
+def _take(
+    inner: int, outer: int, limits: Pass, paths: Array, tracks: Array, number: int, shared: tuple[Array, ...]
+) -> tuple[Array, int, int]:
+    """Take the best tracks that begin in two layers: ``paths``, grown where they must be, the tracks there are now, and
+    how many pairs of hits were tried."""
+    while (result := follow_pairs(inner, outer, limits, paths, *shared))[0] < 0:
+        paths = np.zeros(2 * len(paths), PATHS)
+    return paths, take_best(paths[: result[0]], limits, tracks, number, *shared), result[1]
 
 
 def _perigee(state: Array) -> dict[str, Array]:
