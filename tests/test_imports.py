@@ -13,7 +13,7 @@ PACKAGE = Path(cloudchamber.__file__).parent
 
 #: Rooms from the ground floor up (docs/architecture.md). A room imports from lower floors only, never from its own.
 FLOORS = (
-    ("errors", "ops", "physics"),
+    ("errors", "ops", "physics", "threads"),
     ("event", "follow", "pool", "sets"),
     ("data", "nn", "losses", "cluster", "metrics"),
     ("tasks", "outcome"),

@@ -32,8 +32,8 @@ from cloudchamber.follow import (
     radial,
     take_best,
 )  # fmt: skip
-from cloudchamber.follow.learn import SHAPE, first_layers, found_particles, likeliest, shapes, true_perigee
 from cloudchamber.physics import SPEED_OF_LIGHT, hit_sigmas, perigee
+from cloudchamber.tasks.layers import SHAPE, first_layers, found_particles, likeliest, shapes, true_perigee
 from cloudchamber.tasks.tracks import track_pairs
 
 Array = NDArray[Any]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloudchamber.event import Event
-from cloudchamber.follow.cloud import NEXT
+from cloudchamber.follow import NEXT
 from cloudchamber.physics import hit_sigmas, perigee
 from cloudchamber.physics.material import TRACKML
 
