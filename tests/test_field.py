@@ -78,7 +78,7 @@ def test_the_field_that_bent_the_tracks_is_found(field: Field, across: Array) ->
     known = slice(2, NODES - 2)
     shown = (field(NODE_Z) + NODE_Z * slope_of(field, NODE_Z) / 2) / field(0)
     assert found[9:12].tolist() == [1.0, 1.0, 1.0]
-    assert found[known] == pytest.approx(shown[known], abs=0.06)
+    assert found[known] == pytest.approx(shown[known], abs=0.03 if field is even else 0.06)
     assert sideways[:2] == pytest.approx(across[:2], abs=2e-3)
     assert sideways[2:] == pytest.approx(across[2:], abs=1e-6)
     assert field_at(found, 3000.0, np.array([-1350.0])) == pytest.approx((found[5] + found[6]) / 2)

@@ -78,6 +78,7 @@ def measure_field(hits: Array, reach: float) -> tuple[Array, Array]:
     x, y, change, kink = x[a + 1][good], y[a + 1][good], change[good], np.where(beam[a], np.inf, kink)[good]
     node = np.clip(np.rint(middle * MIDDLE / reach).astype(np.int64), -MIDDLE, MIDDLE)
     node = np.where(np.abs(node) > 1, node, 0) + MIDDLE  # all of the middle is one
+    left = np.stack([-uy, ux, -uy * middle, ux * middle])  # of the track, of each part of the field across
     field, across, tracks = np.ones(NODES), np.zeros(4), int(number.max(initial=-1)) + 1
     for _ in range(ROUNDS):
         bx, by = across[0] + across[2] * middle, across[1] + across[3] * middle
@@ -96,7 +97,7 @@ def measure_field(hits: Array, reach: float) -> tuple[Array, Array]:
         field = np.clip(field, -1.0, 2.0)
         known = field_at(radial(field, reach), reach, middle) * (ux * y - uy * x)
         effect = own * lever
-        across = _across(effect * np.stack([-uy, ux, -uy * middle, ux * middle]), change - effect * known, kink, reach)
+        across = _across(effect * left, change - effect * known, kink, reach)
     return field, across
 
 
@@ -108,7 +109,7 @@ def _kink(error: Array, a: Array, one: Array, two: Array) -> Array:
 def _across(effect: Array, change: Array, variance: Array, reach: float) -> Array:
     """The field across ``(4,)`` that explains changes of slope, given its ``effect`` (4, changes): least squares."""
     sure = np.array([LIKELY, LIKELY, LIKELY / reach, LIKELY / reach])
-    weight, across = np.where(change**2 < FAR**2 * variance, 1 / variance, 0.0), np.zeros(4)
+    weight = np.where(change**2 < FAR**2 * variance, 1 / variance, 0.0)
     for _ in range(2):
         normal = (effect * weight) @ effect.T + np.diag(sure**-2)
         across = np.linalg.solve(normal, (effect * weight) @ change)

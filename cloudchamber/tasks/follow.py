@@ -209,7 +209,7 @@ class Follow(nn.Module):
     def _measure_field(
         self, layers: Array, hits: Array, start: Array, paths: Array, tracks: Array, buffers: tuple[Array, Array]
     ) -> None:
-        """Fill ``field`` and ``across`` of the layers, as the stiffest forward tracks show them.
+        """Fill ``field``, ``radial`` and ``across`` of the layers, as the stiffest forward tracks show them.
 
         They begin with a cylinder and a disc in the first pass. Where the field is far from even, the first ones are
         cut short, and show it near the middle alone: so there are ``_ROUNDS``.
