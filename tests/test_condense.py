@@ -39,13 +39,19 @@ def showers(seed: int, number: int = 6, noise: int = 10) -> Event:
     point = {"x": x[:, 0], "y": x[:, 1], "energy": energy}
     total = np.bincount(label[label >= 0], energy[label >= 0], minlength=number) * random.uniform(1.4, 1.6, number)
     columns = {name: torch.from_numpy(column.astype(np.float32)) for name, column in point.items()}
-    objects = {"energy": torch.from_numpy(total.astype(np.float32)), "u": torch.from_numpy(place[:, 0]).float()}
+    objects = {"energy": torch.from_numpy(total.astype(np.float32))}
+    objects |= {name: torch.from_numpy(place[:, 0]).float() for name in ("x", "u")}
     return Event(point={**columns, "object": torch.from_numpy(label)}, object=objects)
 
 
 def made(model: str = "mlp", **settings: Any) -> Condense:
     torch.manual_seed(0)
-    defaults: dict[str, Any] = {"columns": ("x", "y", "energy"), "payload": ("energy", "u"), "ratio": ("energy",)}
+    defaults: dict[str, Any] = {
+        "columns": ("x", "y", "energy"),
+        "payload": ("energy", "u"),
+        "ratio": ("energy",),
+        "near": ("x", "y"),
+    }
     task = Condense(CondenseConfig(**{**defaults, **settings}), nn.Identity(), MODELS[model])
     task.fit([showers(seed) for seed in range(4)])
     return task
@@ -96,7 +102,7 @@ def test_a_batch_is_decoded_as_its_events_are(model: str, learn: str) -> None:
 @pytest.mark.parametrize("build", ["own", "dbscan", "hdbscan"])
 @pytest.mark.parametrize("learn", LEARN)
 def test_a_perfect_space_gives_the_true_objects(learn: str, build: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    task = made(learn=learn, build=build, radius=0.5, core=3)
+    task = made(learn=learn, build=build, radius=0.5, core=3, payload=("energy", "x"), offset=("x",))
     event = showers(0, number=6, noise=0)
     object = event.point["object"]
     space = torch.stack([3.0 * object, torch.zeros(len(object))], dim=1)
@@ -104,13 +110,13 @@ def test_a_perfect_space_gives_the_true_objects(learn: str, build: str, monkeypa
     logit = torch.zeros(len(object))
     logit[best] = 2.0
     target = task.payload(event)
-    values = torch.full((len(object), 2), 99.0) if learn == "condensation" else target[object]
-    values[best] = target
+    values = torch.full((len(object), 2), 99.0) if learn == "condensation" else target
+    values[best] = target[best]
     monkeypatch.setattr(task, "forward", lambda _: (logit if learn == "condensation" else space, space, values))
     found = task.decode(event)
     pairs = torch.stack([found.point["object"], object]).unique(dim=1)
     assert pairs.shape[1] == found.rows("object") == 6
-    for name in ("energy", "u"):
+    for name in ("energy", "x"):
         torch.testing.assert_close(found.object[name], event.object[name][pairs[1]], rtol=1e-4, atol=1e-4)
     rates = task.score(event)
     assert float(rates["efficiency"].value) == float(rates["purity"].value) == 1
@@ -118,12 +124,15 @@ def test_a_perfect_space_gives_the_true_objects(learn: str, build: str, monkeypa
 
 def test_payload_there_and_back() -> None:
     event = showers(1)
-    payload = Payload(("energy", "u"), ("energy",))
+    payload = Payload(("energy", "x"), ("energy",), ("x",))
     payload.fit([event])
-    target = payload(event)
-    torch.testing.assert_close(target.mean(0), torch.zeros(2), atol=1e-3, rtol=0)
-    assert payload.middle[0] == pytest.approx(np.log(1.5), abs=0.06)
-    found = payload.found(event, target, event.point["object"])
+    target, own = payload(event), event.point["object"] >= 0
+    torch.testing.assert_close(target[own].mean(0), torch.zeros(2), atol=1e-3, rtol=0)
+    assert float(payload.middle[0]) == pytest.approx(np.log(1.5), abs=0.06)
+    away = event.point["x"][own] - event.object["x"][event.point["object"][own]]
+    assert float(payload.width[1]) == pytest.approx(float(away.std(correction=0)), rel=1e-4)
+    first = torch.stack([torch.nonzero(event.point["object"] == k)[0, 0] for k in range(event.rows("object"))])
+    found = payload.found(event, payload.absolute(event, target)[first], event.point["object"])
     for name, column in found.items():
         torch.testing.assert_close(column, event.object[name], rtol=1e-4, atol=1e-4)
     with pytest.raises(UserError, match=r"object\.mass: missing"):
@@ -143,10 +152,13 @@ def test_small_objects_are_neither_learned_nor_noise() -> None:
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "start": ({"start": ("z",)}, r"task\.start: expected some of task\.columns, x, y, energy, found 'z'"),
     "ratio": ({"ratio": ("mass",)}, r"task\.ratio: expected some of task\.payload, energy, u, found 'mass'"),
-    "columns": ({"columns": ()}, r"task\.columns: expected at least one"),
+    "columns": ({"columns": (), "near": ()}, r"task\.columns: expected at least one"),
+    "offset": ({"offset": ("x",)}, r"task\.offset: expected some of task\.payload, energy, u, found 'x'"),
+    "near": ({"near": ("z",)}, r"task\.near: expected some of task\.columns, x, y, energy, found 'z'"),
+    "unit": ({"unit": 0.0}, r"task\.unit: expected a number above 0, found 0\.0"),
     "dimensions": ({"start": ("x", "y"), "dimensions": 1}, r"task\.start: expected at most task\.dimensions = 1"),
     "weights": ({"weights": (1.0,)}, r"task\.weights: expected 5 numbers"),
-    "missing": ({"columns": ("x", "time")}, r"point\.time: missing in the events"),
+    "missing": ({"columns": ("x", "time"), "near": ()}, r"point\.time: missing in the events"),
 }
 
 

@@ -4,7 +4,7 @@ from cloudchamber.nn.attention import Attention, AttentionConfig
 from cloudchamber.nn.lorentz import Lorentz, LorentzConfig
 from cloudchamber.nn.message import Message, MessageConfig, PairMLP
 from cloudchamber.nn.mlp import MLP, MLPConfig
-from cloudchamber.nn.network import CloudNetwork, EdgeNetwork, PointNetwork
+from cloudchamber.nn.network import SPACE, CloudNetwork, EdgeNetwork, PointNetwork
 from cloudchamber.nn.pool import Pooling
 from cloudchamber.nn.scene import NEEDS, Cloud, SceneNetwork
 
@@ -20,6 +20,7 @@ __all__ = [
     "BLOCKS",
     "MLP",
     "NEEDS",
+    "SPACE",
     "Attention",
     "AttentionConfig",
     "Cloud",

@@ -72,16 +72,26 @@ class CloudNetwork(nn.Module):
     """Message passing, then one row of outputs per point: ``(points, inputs) -> (points, outputs)``.
 
     Along the edges of a graph, whose features ``(edges, edge_inputs)`` are given; or, with ``neighbours``, among the
-    points that are nearest in ``SPACE`` coordinates which each round learns anew, their squared distance being the
+    points that are nearest in ``SPACE`` coordinates which each round learns anew, their squared distance being a
     feature of an edge, through which they are learned (GravNet, Qasim et al., arXiv:1902.07987, its fixed potential of
-    the distance replaced by the perceptron of the message). ``categories``: there is a category, see ``EdgeNetwork``.
+    the distance replaced by the perceptron of the message). Where points have ``coordinates`` to begin with, rounds
+    learn what to add to them, and their differences are features of the edges, too. ``categories``: there is a
+    category, see ``EdgeNetwork``.
     """
 
     def __init__(
-        self, inputs: int, outputs: int, config: MessageConfig, edge_inputs: int = 1, *, categories: bool = False
+        self,
+        inputs: int,
+        outputs: int,
+        config: MessageConfig,
+        edge_inputs: int | None = None,
+        *,
+        categories: bool = False,
+        coordinates: int = 0,
     ) -> None:
         super().__init__()
         self.config = config
+        edge_inputs = 1 + coordinates if edge_inputs is None else edge_inputs
         encoder = MLPConfig(width=config.width, depth=1)
         self.category = nn.Embedding(CATEGORIES, CATEGORY_WIDTH) if categories else None
         self.point = MLP(inputs + CATEGORY_WIDTH * categories, config.width, encoder, norm=True)
@@ -98,8 +108,10 @@ class CloudNetwork(nn.Module):
         sender: Tensor | None = None,
         receiver: Tensor | None = None,
         sets: Sets | None = None,
+        where: Tensor | None = None,
     ) -> Tensor:
-        """``e``, ``sender`` and ``receiver``: the graph; ``sets``: of the points, where neighbours are looked for."""
+        """``e``, ``sender`` and ``receiver``: the graph; ``sets``: of the points, where neighbours are looked for, and
+        ``where`` they are to begin with, ``(points, coordinates)``."""
         if self.category is not None and category is not None:
             x = torch.cat([x, self.category(category % CATEGORIES)], dim=1)
         x = self.point(x)
@@ -108,8 +120,13 @@ class CloudNetwork(nn.Module):
         for number, block in enumerate(self.rounds):
             if self.spaces and sets is not None:
                 place = self.spaces[number](x)
+                if where is not None:
+                    place = place + functional.pad(where, (0, SPACE - where.shape[1]))
                 sender, receiver = nearest(place, self.config.neighbours, sets)
-                e = self.edge((gather(place, sender) - gather(place, receiver)).square().sum(1, keepdim=True))
+                apart = (gather(place, sender) - gather(place, receiver)).square().sum(1, keepdim=True)
+                if where is not None:
+                    apart = torch.cat([apart, gather(where, sender) - gather(where, receiver)], dim=1)
+                e = self.edge(apart)
             if e is None or sender is None or receiver is None:
                 raise ValueError("this network needs a graph, or model.neighbours and sets")
             x, e = _passed(block, x, e, sender, receiver)

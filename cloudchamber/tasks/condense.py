@@ -17,11 +17,11 @@ from cloudchamber.errors import UserError
 from cloudchamber.event import Event, batch, unbatch
 from cloudchamber.losses import condensation, influencer, payload
 from cloudchamber.metrics import Fraction, Match, efficiency, purity
-from cloudchamber.nn import CloudNetwork, PointNetwork
+from cloudchamber.nn import SPACE, CloudNetwork, PointNetwork
 from cloudchamber.ops import segment_argmax, segment_mean
 from cloudchamber.sets import Sets, slots
 from cloudchamber.tasks.graph import graph_stages
-from cloudchamber.tasks.payload import Payload, column
+from cloudchamber.tasks.payload import Payload, column, of_points
 from cloudchamber.tasks.task import Task
 from cloudchamber.tasks.tracks import fitted_tracks, track_pairs
 
@@ -32,12 +32,15 @@ class CondenseConfig:
 
     ``stage``: its name in reports. ``learn``: the loss, see ``losses``. ``columns``: of the points that the network is
     given, also ``radius``, ``cos_phi``, ``sin_phi`` and ``eta`` where points have x, y and z; ``layered``: points have
-    ``volume`` and ``layer``, too. ``payload`` and ``ratio``: columns of the objects to predict, see ``Payload``.
+    ``volume`` and ``layer``, too. ``payload``, ``ratio`` and ``offset``: columns of the objects that are predicted, see
+    ``Payload``.
 
     Points lie in a space of so many ``dimensions``, ``spread`` times what the network gives; they begin at the columns
-    ``start``. Condensation repels to a distance of 1. ``charge``, ``reach``, ``neighbours``, ``sample``: see
-    ``losses.condensation``; ``margin`` and ``apart``: see ``losses.influencer``. ``weights``: of the parts of the loss,
-    by their order there, then that of the payload. Objects of fewer than ``min_hits`` points are not learned.
+    ``start``, in multiples of ``unit``. A network with ``model.neighbours`` begins to look for them in the columns
+    ``near``, in multiples of ``unit`` as well. Condensation repels to a distance of 1. ``charge``, ``reach``,
+    ``neighbours``, ``sample``: see ``losses.condensation``; ``margin`` and ``apart``: see ``losses.influencer``.
+    ``weights``: of the parts of the loss, by their order there, then that of the payload. Objects of fewer than
+    ``min_hits`` points are not learned.
 
     ``build``: ``own`` is greedy condensation from a beta of ``threshold`` on, in ``order`` (a random one: of the
     generator ``seed``), or followers of influencers; else a clustering by density with ``core`` points. All use
@@ -51,9 +54,12 @@ class CondenseConfig:
     layered: bool = False
     payload: tuple[str, ...] = ()
     ratio: tuple[str, ...] = ()
+    offset: tuple[str, ...] = ()
     dimensions: int = 3
     spread: float = 1.0
     start: tuple[str, ...] = ()
+    near: tuple[str, ...] = ()
+    unit: float = 1.0
     charge: float = 0.1
     reach: float = 10.0
     neighbours: int = 100
@@ -102,9 +108,9 @@ class Condense(Task):
         if model.kind == "mlp":
             self.network = PointNetwork(*sizes, categories=config.layered)
         else:
-            edges = len(PAIR_INPUTS) if self.joined else 1
-            self.network = CloudNetwork(*sizes, edges, categories=config.layered)
-        self.payload = Payload(config.payload, config.ratio)
+            edges = len(PAIR_INPUTS) if self.joined else None
+            self.network = CloudNetwork(*sizes, edges, categories=config.layered, coordinates=len(config.near))
+        self.payload = Payload(config.payload, config.ratio, config.offset)
 
     def fit(self, events: Sequence[Event]) -> None:
         """Learn the graph's windows, the scales of the inputs, and of the payload."""
@@ -154,14 +160,20 @@ class Condense(Task):
         category = rest.pop(0) if self.config.layered else None
         if self.edge_scale is not None:
             rest[0] = self.edge_scale(rest[0])
-        more = {} if isinstance(self.network, PointNetwork) else {"sets": sets}
+        more = {} if isinstance(self.network, PointNetwork) else {"sets": sets, "where": self._at(x, self.config.near)}
         found: Tensor = self.network(self.scale(x), category, *rest, **more)
-        if not self.config.start:
+        begin = self._at(x, self.config.start)
+        if begin is None:
             return found
-        begin = torch.stack([x[:, self.config.columns.index(name)] for name in self.config.start], dim=1)
         begin = functional.pad(begin, (0, self.config.dimensions - begin.shape[1]))
         begin = functional.pad(begin, (1, 0)) if self.beta else torch.cat([begin, begin], dim=1)
         return found + functional.pad(begin, (0, found.shape[1] - begin.shape[1]))
+
+    def _at(self, x: Tensor, columns: Sequence[str]) -> Tensor | None:
+        """Some columns in multiples of ``unit``."""
+        if not columns:
+            return None
+        return torch.stack([x[:, self.config.columns.index(name)] for name in columns], dim=1) / self.config.unit
 
     def forward(self, event: Event) -> tuple[Tensor, Tensor, Tensor]:
         """Of a prepared event the logits of beta ``(points,)``, or the influencers ``(points, dimensions)``; places in
@@ -177,7 +189,7 @@ class Condense(Task):
         first, space, values = self(event)
         config, object, index = self.config, event.point["object"], event.index("point")
         hits = torch.bincount(object[object >= 0], minlength=event.rows("object"))
-        learned = torch.where((object >= 0) & (_of(hits, object) >= config.min_hits), object, -1)
+        learned = torch.where((object >= 0) & (of_points(hits, object) >= config.min_hits), object, -1)
         common: dict[str, Any] = {"reach": config.reach, "neighbours": config.neighbours, "sample": config.sample}
         if self.beta:
             noise = object < 0
@@ -185,7 +197,7 @@ class Condense(Task):
         else:
             parts = influencer(space, first, learned, index, margin=config.margin, apart=config.apart, **common)
         if config.payload:
-            error = functional.huber_loss(values, _of(self.payload(event), object), reduction="none")
+            error = functional.huber_loss(values, self.payload(event), reduction="none")
             parts["payload"] = payload(error, first if self.beta else torch.zeros_like(values[:, 0]), learned)
         weights = config.weights or (1.0,) * len(parts)
         return {name: weight * part for weight, (name, part) in zip(weights, parts.items(), strict=True)}
@@ -229,7 +241,7 @@ class Condense(Task):
         return fitted_tracks(event, found.point["object"], {name: found.object[name] for name in self.config.payload})
 
     def _payload(self, event: Event, first: Tensor, values: Tensor, number: Tensor, total: int) -> dict[str, Tensor]:
-        own = torch.nonzero(number >= 0).squeeze(1)
+        own, values = torch.nonzero(number >= 0).squeeze(1), self.payload.absolute(event, values)
         if not self.beta:
             return self.payload.found(event, segment_mean(values[own], number[own], total), number)
         best = own[segment_argmax(first[own], number[own], total)]
@@ -258,7 +270,9 @@ class Condense(Task):
 
 def _check(config: CondenseConfig, model: Any) -> None:
     """Raise ``UserError`` for settings that do not fit together."""
-    for name, known, where in (("start", config.columns, "columns"), ("ratio", config.payload, "payload")):
+    parts_of = {"columns": config.columns, "payload": config.payload}
+    for name, where in (("start", "columns"), ("near", "columns"), ("ratio", "payload"), ("offset", "payload")):
+        known = parts_of[where]
         for found in getattr(config, name):
             if found not in known:
                 raise UserError(f"task.{name}: expected some of task.{where}, {', '.join(known)}, found {found!r}")
@@ -266,6 +280,10 @@ def _check(config: CondenseConfig, model: Any) -> None:
         raise UserError("task.columns: expected at least one column of the points")
     if len(config.start) > config.dimensions:
         raise UserError(f"task.start: expected at most task.dimensions = {config.dimensions} columns")
+    if len(config.near) > SPACE:
+        raise UserError(f"task.near: expected at most {SPACE} columns")
+    if not config.unit > 0:
+        raise UserError(f"task.unit: expected a number above 0, found {config.unit}")
     parts = (4 if config.learn == "condensation" else 3) + bool(config.payload)
     if config.weights and len(config.weights) != parts:
         raise UserError(
@@ -279,8 +297,3 @@ def _check(config: CondenseConfig, model: Any) -> None:
 
 def _stack(event: Event, level: str, names: Sequence[str]) -> Tensor:
     return torch.stack([column(event, level, name).float() for name in names], dim=1)
-
-
-def _of(values: Tensor, object: Tensor) -> Tensor:
-    """A value of each point's object, 0 for none: ``(objects, ...)``, ``(points,)`` -> ``(points, ...)``."""
-    return torch.cat([values, values.new_zeros((1, *values.shape[1:]))])[object]
