@@ -139,6 +139,18 @@ def test_payload_there_and_back() -> None:
         Payload(("mass",)).fit([event])
 
 
+def test_moving_all_points_moves_what_is_found() -> None:
+    task = made("neighbours", columns=("energy",), start=("x", "y"), payload=("x",), ratio=(), offset=("x",), unit=2.0)
+    event = task.prepare(showers(3))
+    moved = event.with_columns("point", x=event.point["x"] + 40, y=event.point["y"] - 8)
+    with torch.no_grad():
+        for one, two, shift in zip(task(event), task(moved), (0.0, torch.tensor([20.0, -4.0, 0.0]), 0.0), strict=True):
+            torch.testing.assert_close(two, one + shift, rtol=1e-4, atol=1e-4)
+        found, other = task.decode(event), task.decode(moved)
+    assert torch.equal(found.point["object"], other.point["object"])
+    torch.testing.assert_close(other.object["x"], found.object["x"] + 40, rtol=1e-4, atol=1e-4)
+
+
 def test_small_objects_are_neither_learned_nor_noise() -> None:
     event = showers(2, number=3, noise=0)
     task = made(min_hits=50, payload=(), ratio=())
@@ -150,11 +162,11 @@ def test_small_objects_are_neither_learned_nor_noise() -> None:
 
 
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
-    "start": ({"start": ("z",)}, r"task\.start: expected some of task\.columns, x, y, energy, found 'z'"),
+    "start": ({"start": ("z",)}, r"point\.z: missing in the events"),
     "ratio": ({"ratio": ("mass",)}, r"task\.ratio: expected some of task\.payload, energy, u, found 'mass'"),
     "columns": ({"columns": (), "near": ()}, r"task\.columns: expected at least one"),
     "offset": ({"offset": ("x",)}, r"task\.offset: expected some of task\.payload, energy, u, found 'x'"),
-    "near": ({"near": ("z",)}, r"task\.near: expected some of task\.columns, x, y, energy, found 'z'"),
+    "near": ({"near": ("x", "x", "x", "x", "x")}, r"task\.near: expected at most 4 columns"),
     "unit": ({"unit": 0.0}, r"task\.unit: expected a number above 0, found 0\.0"),
     "dimensions": ({"start": ("x", "y"), "dimensions": 1}, r"task\.start: expected at most task\.dimensions = 1"),
     "weights": ({"weights": (1.0,)}, r"task\.weights: expected 5 numbers"),

@@ -37,10 +37,12 @@ class CondenseConfig:
 
     Points lie in a space of so many ``dimensions``, ``spread`` times what the network gives; they begin at the columns
     ``start``, in multiples of ``unit``. A network with ``model.neighbours`` begins to look for them in the columns
-    ``near``, in multiples of ``unit`` as well. Condensation repels to a distance of 1. ``charge``, ``reach``,
-    ``neighbours``, ``sample``: see ``losses.condensation``; ``margin`` and ``apart``: see ``losses.influencer``.
-    ``weights``: of the parts of the loss, by their order there, then that of the payload. Objects of fewer than
-    ``min_hits`` points are not learned.
+    ``near``, in multiples of ``unit`` as well. Of both it need not be told: without x and y in ``columns`` it does not
+    know where a point is, only where others are from there, and moving all points moves what it finds.
+
+    Condensation repels to a distance of 1. ``charge``, ``reach``, ``neighbours``, ``sample``: see
+    ``losses.condensation``; ``margin`` and ``apart``: see ``losses.influencer``. ``weights``: of the parts of the loss,
+    by their order there, then that of the payload. Objects of fewer than ``min_hits`` points are not learned.
 
     ``build``: ``own`` is greedy condensation from a beta of ``threshold`` on, in ``order`` (a random one: of the
     generator ``seed``), or followers of influencers; else a clustering by density with ``core`` points. All use
@@ -96,9 +98,8 @@ class Condense(Task):
         self.neighbours = getattr(model, "neighbours", 0)
         self.joined = model.kind == "message" and not self.neighbours
         self.graph = graph if self.joined else None
-        self.columns: Mapping[str, Sequence[str]] = {"point": config.columns} | (
-            {"edge": PAIR_INPUTS} if self.joined else {}
-        )
+        read = tuple(dict.fromkeys((*config.columns, *config.start, *config.near)))
+        self.columns: Mapping[str, Sequence[str]] = {"point": read} | ({"edge": PAIR_INPUTS} if self.joined else {})
         self.scale = Scale(len(config.columns))
         self.edge_scale = Scale(len(PAIR_INPUTS)) if self.joined else None
         self.beta = config.learn == "condensation"
@@ -117,7 +118,7 @@ class Condense(Task):
         if self.graph is not None:
             self.graph.fit(events)  # type: ignore[operator]
         prepared = [self.prepare(event) for event in events[:4]]
-        self.scale.fit(torch.cat([self._points(event) for event in prepared]))
+        self.scale.fit(torch.cat([self._points(event) for event in prepared])[:, : len(self.config.columns)])
         if self.edge_scale is not None:
             self.edge_scale.fit(torch.cat([_stack(event, "edge", PAIR_INPUTS) for event in prepared]))
         self.payload.fit(prepared)
@@ -131,7 +132,7 @@ class Condense(Task):
         return direction_columns(event)
 
     def _points(self, event: Event) -> Tensor:
-        return _stack(event, "point", self.config.columns).to(self.scale.mean)
+        return _stack(event, "point", self.columns["point"]).to(self.scale.mean)
 
     def _inputs(self, event: Event) -> dict[str, Tensor]:
         found = {"point": self._points(event)}
@@ -161,7 +162,7 @@ class Condense(Task):
         if self.edge_scale is not None:
             rest[0] = self.edge_scale(rest[0])
         more = {} if isinstance(self.network, PointNetwork) else {"sets": sets, "where": self._at(x, self.config.near)}
-        found: Tensor = self.network(self.scale(x), category, *rest, **more)
+        found: Tensor = self.network(self.scale(x[:, : len(self.config.columns)]), category, *rest, **more)
         begin = self._at(x, self.config.start)
         if begin is None:
             return found
@@ -173,7 +174,7 @@ class Condense(Task):
         """Some columns in multiples of ``unit``."""
         if not columns:
             return None
-        return torch.stack([x[:, self.config.columns.index(name)] for name in columns], dim=1) / self.config.unit
+        return torch.stack([x[:, self.columns["point"].index(name)] for name in columns], dim=1) / self.config.unit
 
     def forward(self, event: Event) -> tuple[Tensor, Tensor, Tensor]:
         """Of a prepared event the logits of beta ``(points,)``, or the influencers ``(points, dimensions)``; places in
@@ -270,12 +271,11 @@ class Condense(Task):
 
 def _check(config: CondenseConfig, model: Any) -> None:
     """Raise ``UserError`` for settings that do not fit together."""
-    parts_of = {"columns": config.columns, "payload": config.payload}
-    for name, where in (("start", "columns"), ("near", "columns"), ("ratio", "payload"), ("offset", "payload")):
-        known = parts_of[where]
+    for name in ("ratio", "offset"):
         for found in getattr(config, name):
-            if found not in known:
-                raise UserError(f"task.{name}: expected some of task.{where}, {', '.join(known)}, found {found!r}")
+            if found not in config.payload:
+                known = ", ".join(config.payload)
+                raise UserError(f"task.{name}: expected some of task.payload, {known}, found {found!r}")
     if not config.columns:
         raise UserError("task.columns: expected at least one column of the points")
     if len(config.start) > config.dimensions:
