@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,9 @@ LEAST = 0.5
 PAIR, ISOLATED = 2.0, 5.0
 ENERGIES = np.array([1.0, 2.0, 4.0, 10.0, 20.0, 50.0])
 DISTANCES = np.linspace(0, PAIR, 5)
-TRUTH, FULL = "true clusters", "full sum"
+OURS, TRUTH, FULL = "condensation", "true clusters", "full sum"
+#: Settings of condensation among which the validation events choose.
+DECODING = [{"threshold": t, "radius": r} for t, r in product((0.1, 0.2, 0.3, 0.5), (0.4, 0.6, 0.8, 1.0))]
 _FEWEST = 10  # showers behind a point of a plot
 
 ABOUT = f"""A shower is found when a cluster has more than half of its energy, which is more than half of the cluster's
@@ -49,8 +52,8 @@ ABOUT = f"""A shower is found when a cluster has more than half of its energy, w
 radii ({PAIR * MOLIERE:.0f} mm) of which both are found. Resolution: half of the middle 68.3% of measured over true
 energy, over the median, of found showers that are isolated (no other within {ISOLATED:g} Molière radii) and of the
 others. The energy of a cluster is the sum of its cells times a constant that makes the median right on the validation
-events, that of condensation the regressed one. {TRUTH.capitalize()}: every cell with the shower that has left most in
-it. Full sum: all that an isolated shower has left above threshold. Clusterings are tuned on the validation events, to
+events, that of {OURS} the regressed one. {TRUTH.capitalize()}: every cell with the shower that has left most in
+it. Full sum: all that an isolated shower has left above threshold. Finders are tuned on the validation events, to
 make efficiency plus separation less fakes less splits as large as can be."""
 
 Finder = Callable[[Event], Event]
@@ -98,19 +101,21 @@ def tune(name: str, events: Sequence[Event]) -> tuple[Finder, dict[str, float]]:
     return calibrated(clusterings[best], events), settings[best]
 
 
-def condensation(path: Path) -> Finder:
-    """A trained model as a finder; its clusters below ``LEAST`` GeV are left out."""
-    task = checkpoint.load(path)[0]
+def condensation(path: Path, events: Sequence[Event]) -> tuple[Finder, dict[str, float]]:
+    """A trained model with its best ``DECODING``, and this; its clusters below ``LEAST`` GeV are left out."""
+    task, run = checkpoint.load(path)
 
-    def find(event: Event) -> Event:
-        with torch.no_grad():
+    def find(chosen: dict[str, float], event: Event) -> Event:
+        task.config = replace(run.task, **chosen)
+        with torch.inference_mode():
             found = task.decode(task.prepare(event))
         kept = found.object["energy"] >= LEAST
         number = torch.where(kept, kept.cumsum(0) - 1, -1)
         label = torch.cat([number, torch.tensor([-1])])[found.point["object"]]
         return Event(point={"object": label}, object={"energy": found.object["energy"][kept]})
 
-    return find
+    best = max(DECODING, key=lambda chosen: aim(score(partial(find, chosen), events)))
+    return partial(find, best), best
 
 
 def full(events: Sequence[Event], found: Showers) -> Showers:
@@ -175,12 +180,13 @@ def run(options: argparse.Namespace) -> None:
         for seed, number, library in ((2, options.valid, options.valid_library), (3, options.events, options.library))
     )
     finders: dict[str, Finder] = {}
-    if options.model:
-        finders["condensation"] = condensation(options.model)
     chosen: dict[str, dict[str, float]] = {}
+    if options.model:
+        finders[OURS], chosen[OURS] = condensation(options.model, valid)
     for name in PEERS:
         finders[name], chosen[name] = tune(name, valid)
-        print(f"{name}: {chosen[name]}", flush=True)
+    for name, settings in chosen.items():
+        print(f"{name}: {settings}", flush=True)
     finders[TRUTH] = calibrated(lambda event: event.point["object"].numpy(), valid)
     found = {name: score(find, test) for name, find in finders.items()}
     rows = [row(name, own) for name, own in found.items()]
@@ -189,10 +195,8 @@ def run(options: argparse.Namespace) -> None:
         {key: value for key, value in row(FULL, found[FULL]).items() if key in ("name", "response", "isolated")}
     )
     counts = f"{len(test)} events, {len(found[TRUTH].energy)} showers, {len(found[TRUTH].pair)} close pairs"
-    settings = "\n".join(
-        f"- {name}: " + ", ".join(f"{k} {v:g}" for k, v in own.items()) for name, own in chosen.items()
-    )
-    parts = ["# Showers", describe(machine()), counts + ".", markdown_table(rows, COLUMNS), ABOUT, settings]
+    tuned = "\n".join(f"- {name}: " + ", ".join(f"{k} {v:g}" for k, v in own.items()) for name, own in chosen.items())
+    parts = ["# Showers", describe(machine()), counts + ".", markdown_table(rows, COLUMNS), ABOUT, tuned]
     text = "\n\n".join(parts)
     print(text)
     options.directory.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import torch
 
 from bench import showers
 from bench.clusterings import PEERS, clue, hdbscan, topological
+from cloudchamber import checkpoint
+from cloudchamber.config import parse
 from cloudchamber.data.sampling import CELL, PITCH
 from cloudchamber.event import Event
 from cloudchamber.metrics import Showers
@@ -83,3 +86,18 @@ def test_calibration_and_the_full_sum():
     assert isinstance(found, Showers)
     np.testing.assert_allclose(showers.full(events, found).measured, found.energy)
     assert showers.aim(found) == pytest.approx(1.0)  # no pairs
+
+
+def test_condensation_is_tuned_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    good = {"threshold": 0.1, "radius": 0.8}
+    monkeypatch.setattr(showers, "DECODING", [{**good, "threshold": 0.99}, good, {**good, "radius": 1e-3}])
+    task = {"kind": "condense", "columns": ["energy"], "start": ["x", "y"], "unit": 20.0, "spread": 0.0}
+    task |= {"payload": ["energy"], "ratio": ["energy"]}
+    run, model = checkpoint.start(parse({"model": {"kind": "mlp", "width": 4}, "task": task}, "test"))
+    event = _event([-20, 0, 20])
+    model.fit([event])
+    weights = {f"weights/{name}": tensor for name, tensor in model.state_dict().items()}
+    checkpoint.save(tmp_path / "model.safetensors", weights, run)
+    find, best = showers.condensation(tmp_path / "model.safetensors", [event])
+    assert best == good
+    assert showers.score(find, [event]).found.all()
