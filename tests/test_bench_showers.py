@@ -91,7 +91,7 @@ def test_calibration_and_the_full_sum():
 def test_condensation_is_tuned_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     good = {"threshold": 0.1, "radius": 0.8}
     monkeypatch.setattr(showers, "DECODING", [{**good, "threshold": 0.99}, good, {**good, "radius": 1e-3}])
-    task = {"kind": "condense", "columns": ["energy"], "start": ["x", "y"], "unit": 20.0, "spread": 0.0}
+    task = {"kind": "condense", "columns": ["energy"], "start": ["x", "y"], "unit": 0.02, "spread": 1e-3}
     task |= {"payload": ["energy"], "ratio": ["energy"]}
     run, model = checkpoint.start(parse({"model": {"kind": "mlp", "width": 4}, "task": task}, "test"))
     event = _event([-20, 0, 20])

@@ -35,8 +35,8 @@ class CondenseConfig:
     ``volume`` and ``layer``, too. ``payload``, ``ratio`` and ``offset``: columns of the objects that are predicted, see
     ``Payload``.
 
-    Points lie in a space of so many ``dimensions``, ``spread`` times what the network gives; they begin at the columns
-    ``start``, in multiples of ``unit``. A network with ``model.neighbours`` begins to look for them in the columns
+    Points lie in a space of so many ``dimensions``, at ``spread`` times the sum of what the network gives and of the
+    columns ``start`` in multiples of ``unit``, where they begin. A network with ``model.neighbours`` begins to look for them in the columns
     ``near``, in multiples of ``unit`` as well. Of both it need not be told: without x and y in ``columns`` it does not
     know where a point is, only where others are from there, and moving all points moves what it finds.
 
