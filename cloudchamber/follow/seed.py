@@ -111,7 +111,7 @@ def _third(
                 continue
             c[:] = b
             score = take(c, hits[third], layer)
-            if _bent(c, limits):
+            if score < 0 or _bent(c, limits):  # a hit that is as likely a stranger's
                 continue
             whole[PATH, 0], whole[PATH, 1], whole[PATH, 2] = first, second, third
             n, more = join(c, row, 3, THIRDS, thirds, layers, hits, whole)
