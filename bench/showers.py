@@ -44,7 +44,10 @@ ENERGIES = np.array([1.0, 2.0, 4.0, 10.0, 20.0, 50.0])
 DISTANCES = np.linspace(0, PAIR, 5)
 OURS, TRUTH, FULL = "condensation", "true clusters", "full sum"
 #: Settings of condensation among which the validation events choose.
-DECODING = [{"threshold": t, "radius": r} for t, r in product((0.1, 0.2, 0.3, 0.5), (0.4, 0.6, 0.8, 1.0))]
+DECODING = [
+    {"threshold": threshold, "radius": radius, "take": 1.5 * radius}
+    for threshold, radius in product((0.1, 0.2, 0.3), (0.4, 0.6, 0.8, 1.0))
+]
 _FEWEST = 10  # showers behind a point of a plot
 
 ABOUT = f"""A shower is found when a cluster has more than half of its energy, which is more than half of the cluster's

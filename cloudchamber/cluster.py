@@ -152,14 +152,16 @@ def attach(label: Array, sender: Array, receiver: Array, gain: Array) -> Array:
 
 
 @numba.njit(cache=True)
-def _condense(x: Array, order: Array, radius: float) -> Array:
+def _condense(x: Array, order: Array, radius: float) -> tuple[Array, Array]:
+    """The object of each point, and the point that each object was taken by."""
     low, edge, size, offset, member = grid(x, radius)
     stop = offset[1:].copy()
-    label = np.full(len(x), -1, np.int64)
+    label, centre = np.full(len(x), -1, np.int64), np.zeros(len(order), np.int64)
     number = 0
     for i in order:
         if label[i] >= 0:
             continue
+        centre[number] = i
         for key in near_cells(x[i], low, edge, size):
             at = offset[key]
             while at < stop[key]:
@@ -172,6 +174,21 @@ def _condense(x: Array, order: Array, radius: float) -> Array:
                 else:
                     at += 1
         number += 1
+    return label, centre[:number]
+
+
+@numba.njit(cache=True)
+def _nearest(x: Array, centre: Array, radius: float) -> Array:
+    """Of each point the nearest centre within the radius, the first of equals, or -1."""
+    low, edge, size, offset, member = grid(centre, radius)
+    label = np.full(len(x), -1, np.int64)
+    for i in range(len(x)):
+        least = radius * radius
+        for key in near_cells(x[i], low, edge, size):
+            for at in range(offset[key], offset[key + 1]):
+                square = squared_distance(x[i], centre[member[at]])
+                if square < least or (square == least and (label[i] < 0 or member[at] < label[i])):
+                    least, label[i] = square, member[at]
     return label
 
 
@@ -181,6 +198,7 @@ def condense(
     *,
     threshold: float,
     radius: float,
+    take: float = 0.0,
     order: Literal["beta", "random"] = "beta",
     seed: int = 0,
     min_points: int = 1,
@@ -189,14 +207,20 @@ def condense(
 
     Of the points with ``beta`` (points,) of at least ``threshold`` the next one that is free takes all free points
     within ``radius`` of it in ``space`` (points, dimensions): the one of largest beta, or a random one (``seed``).
-    One object after the other, so that threads change nothing; linear in the points where their density is bounded.
+    With ``take``, points then go to the nearest within this distance of those that took at least ``min_points``. One
+    object after the other, so that threads change nothing; linear in the points where their density is bounded.
     """
     centre = np.flatnonzero(beta >= threshold)
     if order == "beta":
         centre = centre[np.argsort(-beta[centre], kind="stable")]
     else:
         centre = np.random.default_rng(seed).permutation(centre)
-    return _renumber(_condense(_finite(space), centre, radius), min_points)
+    place = _finite(space)
+    label, found = _condense(place, centre, radius)
+    if not take:
+        return _renumber(label, min_points)
+    large = np.bincount(label[label >= 0], minlength=len(found)) >= min_points
+    return _renumber(_nearest(place, place[found[large]], take), min_points)
 
 
 @numba.njit(cache=True, parallel=True)

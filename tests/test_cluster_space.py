@@ -55,6 +55,25 @@ def plain_condense(space: Array, order: Array, radius: float) -> Array:
     return label
 
 
+@pytest.mark.parametrize("min_points", [1, 4])
+def test_in_the_end_points_go_to_the_nearest_centre(min_points: int) -> None:
+    space, _ = blobs(150, 12, 2, seed=3, width=0.4)
+    beta = np.random.default_rng(1).uniform(0, 1, 150)
+    order = np.argsort(-beta)
+    first = plain_condense(space, order, 0.3)
+    hits = np.bincount(first)
+    centre = [i for n, i in enumerate(order) if first[i] not in first[order[:n]] and hits[first[i]] >= min_points]
+    distance = np.linalg.norm(space[:, None] - space[centre], axis=2)
+    nearest = np.where(distance.min(1) <= 0.6, distance.argmin(1), -1)
+    kept = np.bincount(nearest[nearest >= 0], minlength=len(centre)) >= min_points
+    number = np.append(np.where(kept, np.cumsum(kept) - 1, -1), -1)[nearest]
+    found = condense(space, beta, threshold=0.0, radius=0.3, take=0.6, min_points=min_points)
+    assert (found[number < 0] < 0).all()
+    pairs = np.unique(np.stack([found, number]), axis=1)
+    assert pairs.shape[1] == len(np.unique(number))  # the same objects
+    assert condense(LINE, BETA, threshold=0.95, radius=0.5, take=0.5).tolist() == [-1] * 6
+
+
 def plain_follow(user: Array, leader: Array, radius: float) -> Array:
     inside = ((user[:, None] - leader[None]) ** 2).sum(2) <= radius**2
     followers = inside.sum(0)

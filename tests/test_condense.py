@@ -167,6 +167,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "columns": ({"columns": (), "near": ()}, r"task\.columns: expected at least one"),
     "offset": ({"offset": ("x",)}, r"task\.offset: expected some of task\.payload, energy, u, found 'x'"),
     "near": ({"near": ("x", "x", "x", "x", "x")}, r"task\.near: expected at most 4 columns"),
+    "take": ({"take": 0.2}, r"task\.take: expected 0, or at least task\.radius = 0\.5, found 0\.2"),
     "unit": ({"unit": 0.0}, r"task\.unit: expected a number above 0, found 0\.0"),
     "dimensions": ({"start": ("x", "y"), "dimensions": 1}, r"task\.start: expected at most task\.dimensions = 1"),
     "weights": ({"weights": (1.0,)}, r"task\.weights: expected 5 numbers"),

@@ -36,17 +36,19 @@ class CondenseConfig:
     ``Payload``.
 
     Points lie in a space of so many ``dimensions``, at ``spread`` times the sum of what the network gives and of the
-    columns ``start`` in multiples of ``unit``, where they begin. A network with ``model.neighbours`` begins to look for them in the columns
-    ``near``, in multiples of ``unit`` as well. Of both it need not be told: without x and y in ``columns`` it does not
-    know where a point is, only where others are from there, and moving all points moves what it finds.
+    columns ``start`` in multiples of ``unit``, where they begin. A network with ``model.neighbours`` begins to look for
+    them in the columns ``near``, in multiples of ``unit`` as well. Of both it need not be told: without x and y in
+    ``columns`` it does not know where a point is, only where others are from there, and moving all points moves what it
+    finds.
 
     Condensation repels to a distance of 1. ``charge``, ``reach``, ``neighbours``, ``sample``: see
     ``losses.condensation``; ``margin`` and ``apart``: see ``losses.influencer``. ``weights``: of the parts of the loss,
     by their order there, then that of the payload. Objects of fewer than ``min_hits`` points are not learned.
 
     ``build``: ``own`` is greedy condensation from a beta of ``threshold`` on, in ``order`` (a random one: of the
-    generator ``seed``), or followers of influencers; else a clustering by density with ``core`` points. All use
-    ``radius``. ``object_hits``: an object joins at least so many points. ``helix``: objects are tracks, and fitted.
+    generator ``seed``), each point in the end with the nearest centre within ``take``, if that is not 0; or followers
+    of influencers; else a clustering by density with ``core`` points. All use ``radius``. ``object_hits``: an object
+    joins at least so many points. ``helix``: objects are tracks, and fitted.
     """
 
     kind: Literal["condense"] = "condense"
@@ -75,6 +77,7 @@ class CondenseConfig:
     order: Literal["beta", "random"] = "beta"
     seed: int = 0
     radius: float = 0.5
+    take: float = 0.0
     core: int = 1
     object_hits: int = 3
     helix: bool = False
@@ -211,7 +214,13 @@ class Condense(Task):
             label = density(place, method=config.build, core=config.core, **common)
         elif self.beta:
             beta = torch.sigmoid(first).numpy()
-            label = condense(place, beta, threshold=config.threshold, order=config.order, seed=config.seed, **common)
+            greedy: dict[str, Any] = {
+                "threshold": config.threshold,
+                "take": config.take,
+                "order": config.order,
+                "seed": config.seed,
+            }
+            label = condense(place, beta, **greedy, **common)
         else:
             label = follow(place, first.numpy(), **common)
         return torch.from_numpy(label)
@@ -282,6 +291,8 @@ def _check(config: CondenseConfig, model: Any) -> None:
         raise UserError(f"task.start: expected at most task.dimensions = {config.dimensions} columns")
     if len(config.near) > SPACE:
         raise UserError(f"task.near: expected at most {SPACE} columns")
+    if config.take and config.take < config.radius:
+        raise UserError(f"task.take: expected 0, or at least task.radius = {config.radius}, found {config.take}")
     if not config.unit > 0:
         raise UserError(f"task.unit: expected a number above 0, found {config.unit}")
     parts = (4 if config.learn == "condensation" else 3) + bool(config.payload)
