@@ -60,7 +60,11 @@ def _parameters(found: Sequence[Summary], path: Path) -> None:
             axes.errorbar(one.parameters, value, error, linestyle="none", markersize=5, **_look(one.network))
         else:
             axes.axhline(value, color=GREY, linestyle=_BASES[one.network][1], linewidth=1.1)
-            axes.text(left * 1.05, value * 1.02, NAMES[one.network], color=GREY, fontsize=8, va="bottom")
+            name = NAMES[one.network]
+            if one.network == TREES:  # the two lines may be close
+                axes.text(left * 1.05, value * 1.02, name, color=GREY, fontsize=8, va="bottom")
+            else:
+                axes.text(left * 1.05, value * 0.98, name, color=GREY, fontsize=8, va="top")
     axes.set_xlabel("Parameters", loc="right")
     axes.set_ylabel(_Y, loc="top")
     axes.set_title(f"{plain(found[0].jets)} training jets", loc="left", fontweight="bold", pad=8)
