@@ -201,7 +201,14 @@ def test_any_cloud_is_exported(learn: str, tmp_path: Path) -> None:
 
     raw = {
         "model": {"kind": "message", "width": 6, "depth": 1, "neighbours": 3},
-        "task": {"kind": "condense", "learn": learn, "columns": ["x", "y", "energy"], "payload": ["energy"]},
+        "task": {
+            "kind": "condense",
+            "learn": learn,
+            "columns": ["energy"],
+            "payload": ["energy"],
+            "start": ["x", "y"],
+            "near": ["x", "y"],
+        },
     }
     path = saved(tmp_path / "model.safetensors", raw, [showers(seed) for seed in range(3)])
     assert export(path, tmp_path / "out") == tmp_path / "out" / MANIFEST  # on points made up
