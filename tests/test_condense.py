@@ -137,6 +137,10 @@ def test_payload_there_and_back() -> None:
         torch.testing.assert_close(column, event.object[name], rtol=1e-4, atol=1e-4)
     with pytest.raises(UserError, match=r"object\.mass: missing"):
         Payload(("mass",)).fit([event])
+    again = Payload(("energy", "x"), ("energy",), ("x",))
+    again.fit([Event(), event])  # an event without points has no columns
+    torch.testing.assert_close(again.width, payload.width)
+    Payload(()).fit([Event()])
 
 
 def test_moving_all_points_moves_what_is_found() -> None:

@@ -214,13 +214,8 @@ class Condense(Task):
             label = density(place, method=config.build, core=config.core, **common)
         elif self.beta:
             beta = torch.sigmoid(first).numpy()
-            greedy: dict[str, Any] = {
-                "threshold": config.threshold,
-                "take": config.take,
-                "order": config.order,
-                "seed": config.seed,
-            }
-            label = condense(place, beta, **greedy, **common)
+            common |= {"take": config.take, "order": config.order, "seed": config.seed}
+            label = condense(place, beta, threshold=config.threshold, **common)
         else:
             label = follow(place, first.numpy(), **common)
         return torch.from_numpy(label)

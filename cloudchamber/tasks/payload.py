@@ -30,9 +30,9 @@ class Payload(nn.Module):
 
     def fit(self, events: Sequence[Event]) -> None:
         """Learn mean and deviation, over the points of objects."""
-        own = [event.point["object"] >= 0 for event in events]
-        if self.names and any(bool(rows.any()) for rows in own):
-            target = torch.cat([self._raw(event)[rows] for event, rows in zip(events, own, strict=True)]).double()
+        events = [event for event in events if self.names and (column(event, "point", "object") >= 0).any()]
+        if events:
+            target = torch.cat([self._raw(event)[event.point["object"] >= 0] for event in events]).double()
             self.middle.copy_(target.mean(0))
             deviation = target.std(0, correction=0)
             self.width.copy_(torch.where(deviation > 1e-5, deviation, 1.0))  # a constant needs no scale
