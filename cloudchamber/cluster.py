@@ -7,10 +7,11 @@ from typing import Any, Literal
 
 import numba
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from cloudchamber.errors import UserError
-from cloudchamber.ops import connected_components, grid, group, near_cells, squared_distance
+from cloudchamber.ops import around, connected_components, grid, group, near_cells, squared_distance
 
 Array = NDArray[Any]
 
@@ -177,21 +178,6 @@ def _condense(x: Array, order: Array, radius: float) -> tuple[Array, Array]:
     return label, centre[:number]
 
 
-@numba.njit(cache=True)
-def _nearest(x: Array, centre: Array, radius: float) -> Array:
-    """Of each point the nearest centre within the radius, the first of equals, or -1."""
-    low, edge, size, offset, member = grid(centre, radius)
-    label = np.full(len(x), -1, np.int64)
-    for i in range(len(x)):
-        least = radius * radius
-        for key in near_cells(x[i], low, edge, size):
-            for at in range(offset[key], offset[key + 1]):
-                square = squared_distance(x[i], centre[member[at]])
-                if square < least or (square == least and (label[i] < 0 or member[at] < label[i])):
-                    least, label[i] = square, member[at]
-    return label
-
-
 def condense(
     space: Array,
     beta: Array,
@@ -220,7 +206,11 @@ def condense(
     if not take:
         return _renumber(label, min_points)
     large = np.bincount(label[label >= 0], minlength=len(found)) >= min_points
-    return _renumber(_nearest(place, place[found[large]], take), min_points)
+    one, centre = torch.zeros(len(place), dtype=torch.int64), found[large]
+    row, near = around(torch.from_numpy(place), torch.from_numpy(place[centre]), take, 1, one, one[: len(centre)])
+    label = np.full(len(place), -1)
+    label[row] = near
+    return _renumber(label, min_points)
 
 
 @numba.njit(cache=True, parallel=True)
