@@ -20,6 +20,7 @@ from cloudchamber.follow import (
     HIT,
     LAYER,
     NEXT,
+    NODES,
     PATHS,
     TRACKS,
     Pass,
@@ -44,7 +45,9 @@ FOLLOWED = ("chi2", "ndf", "hits", "pt", "eta", "d0", "z0", "worst", "score", "m
 _TABLES = ("onward", "seed", "inward")
 _RARE, _RARE_SEED = 0.003, 0.02  # share of the transitions from a layer below which one is left out
 UNIT = SPEED_OF_LIGHT * 2e-3  # GeV / mm, of curvature times pT in 2 T
-_ROUNDS = 3  # of the measurement of the field
+_ROUNDS = 3  # of the measurement of the field, at most
+_SETTLED = 0.05  # change of the field from which another round follows
+_NARROW = 1 / 4  # of the length along the beam of the first pass: where the tracks begin that measure the field
 _PATHS = 50_000  # memory for so many at first
 
 
@@ -212,7 +215,7 @@ class Follow(nn.Module):
         """Fill ``field``, ``radial`` and ``across`` of the layers, as the stiffest forward tracks show them.
 
         They begin with a cylinder and a disc in the first pass. Where the field is far from even, the first ones are
-        cut short, and show it near the middle alone: so there are ``_ROUNDS``.
+        cut short, and show it near the middle alone: so there are ``_ROUNDS``, until it is the one they were found in.
         """
         reach = np.abs(hits["z"]).max(initial=1.0)
         middle = layers["low"][:, None] + (layers["high"] - layers["low"])[:, None] * (np.arange(BINS) + 0.5) / BINS
@@ -220,16 +223,21 @@ class Follow(nn.Module):
         begin = self.begin[self.begin[:, 0] == 0, 1:].numpy()
         begin = begin[layers["disc"][begin[:, 0]] != layers["disc"][begin[:, 1]]]
         measure_density(layers, start)
-        layers["field"] = 1.0
+        layers["field"], limits, before = 1.0, self.passes[0], np.ones(NODES)
+        limits = limits._replace(z0=limits.z0 * _NARROW)
         for _ in range(_ROUNDS):
             number = 0
             shared = layers, hits, start, *buffers
             for inner, outer in begin:
-                paths, number, _ = _take(inner, outer, self.passes[0], paths, tracks, number, shared)
-            if number:
-                field, layers["across"] = measure_field(hits[hits["track"] >= 0], reach)
-                layers["field"], layers["radial"] = field_at(field, reach, z), field_at(radial(field, reach), reach, z)
+                paths, number, _ = _take(inner, outer, limits, paths, tracks, number, shared)
+            if number == 0:
+                return
+            field, layers["across"] = measure_field(hits[hits["track"] >= 0], reach)
+            layers["field"], layers["radial"] = field_at(field, reach, z), field_at(radial(field, reach), reach, z)
             hits["track"] = -1
+            if np.abs(field - before).max() < _SETTLED:
+                return
+            before = field
 
 
 def _take(
