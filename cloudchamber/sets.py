@@ -170,7 +170,7 @@ def nearest(x: Tensor, k: int, sets: Sets) -> tuple[Tensor, Tensor]:
         exact = dense.double()  # so that the difference of squares keeps the digits of float32
         square = exact.square().sum(2)
         distance = square.unsqueeze(2) + square.unsqueeze(1) - 2 * exact @ exact.transpose(1, 2)
-        other = _others(table)
+        other = others(table)
         least = k if exporting() else min(k, length)
         reach, column = torch.where(other, distance, torch.inf).topk(least, dim=2, largest=False)
         found.append((column, torch.isfinite(reach)))
@@ -198,7 +198,7 @@ def complete(sets: Sets) -> tuple[Tensor, Tensor]:
     for table in sets.tables:
         length = table.slot.shape[1]
         column = torch.arange(length, device=table.slot.device).expand(table.slot.shape[0], length, length)
-        found.append((column, _others(table)))
+        found.append((column, others(table)))
     return sets.edges(found)
 
 
@@ -206,14 +206,14 @@ def sampled(k: int, sets: Sets) -> tuple[Tensor, Tensor]:
     """At most ``k`` other points of the same set for each point, drawn at random without repetition: edges."""
     found = []
     for table in sets.tables:
-        other = _others(table)
+        other = others(table)
         draw = torch.where(other, torch.rand(other.shape, device=other.device), torch.inf)
         reach, column = draw.topk(min(k, other.shape[2]), dim=2, largest=False)
         found.append((column, torch.isfinite(reach)))
     return sets.edges(found)
 
 
-def _others(table: Table) -> Tensor:
+def others(table: Table) -> Tensor:
     """Which pairs ``(sets, length, length)`` are two different points."""
     both = table.mask.unsqueeze(1) & table.mask.unsqueeze(2)
     return both & ~torch.eye(table.slot.shape[1], dtype=torch.bool, device=both.device)

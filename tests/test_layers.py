@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import pytest
@@ -129,8 +128,8 @@ def test_the_lorentz_block_equals_its_formulas() -> None:
     torch.manual_seed(3)
     block = Lorentz(LorentzConfig(width=6)).double()
     h, p = torch.randn(4, 6, dtype=torch.float64), torch.randn(4, 4, dtype=torch.float64)
-    sender, receiver = torch.tensor([(i, j) for i, j in itertools.permutations(range(4), 2)]).unbind(1)
-    found_h, found_p = block(h, p, sender, receiver)
+    others = ~torch.eye(4, dtype=torch.bool)
+    found_h, found_p = (rows[0] for rows in block(h[None], p[None], others[None]))
     judge, push = block.message, block.push
     assert judge.edge is not None
     assert push is not None
@@ -149,12 +148,12 @@ def test_the_lorentz_block_equals_its_formulas() -> None:
 def test_vectors_turn_with_the_frame() -> None:
     torch.manual_seed(4)
     block = Lorentz(LorentzConfig(width=6)).double()
-    h, p = torch.randn(5, 6, dtype=torch.float64), torch.randn(5, 4, dtype=torch.float64)
-    sender, receiver = torch.tensor([(i, j) for i, j in itertools.permutations(range(5), 2)]).unbind(1)
+    h, p = torch.randn(2, 5, 6, dtype=torch.float64), torch.randn(2, 5, 4, dtype=torch.float64)
+    others = ~torch.eye(5, dtype=torch.bool).expand(2, 5, 5)
     boost = torch.eye(4, dtype=torch.float64)
     cosh, sinh = math.cosh(1.3), math.sinh(1.3)
     boost[2:, 2:] = torch.tensor([[cosh, sinh], [sinh, cosh]], dtype=torch.float64)
-    one, other = block(h, p, sender, receiver), block(h, p @ boost.T, sender, receiver)
+    one, other = block(h, p, others), block(h, p @ boost.T, others)
     torch.testing.assert_close(other[0], one[0], rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(other[1], one[1] @ boost.T, rtol=1e-10, atol=1e-10)
 

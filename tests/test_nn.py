@@ -25,7 +25,7 @@ from cloudchamber.nn import (
     MLPConfig,
     PointNetwork,
 )
-from cloudchamber.sets import Sets
+from cloudchamber.sets import Sets, others
 
 WIDTH = 8
 
@@ -67,7 +67,9 @@ def _attention(block: nn.Module, c: Cloud) -> Outputs:
 
 
 def _lorentz(block: nn.Module, c: Cloud) -> Outputs:
-    return torch.cat(block(c.x, c.x[:, :4], c.sender, c.receiver), dim=1), None
+    sets = Sets.of(c.count)
+    given = zip(sets.spread(c.x), sets.tables, strict=True)
+    return sets.rows([torch.cat(block(x, x[..., :4], others(table)), dim=2) for x, table in given]), None
 
 
 def _message(**settings: Any) -> Case:

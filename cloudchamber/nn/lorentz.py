@@ -10,24 +10,18 @@ from torch import Tensor, nn
 
 from cloudchamber.nn.message import PairMLP
 from cloudchamber.nn.mlp import MLP, MLPConfig
-from cloudchamber.ops import gather, segment_sum
 
 STEP = 1e-3  # how far vectors move at first
 
 
 @dataclass(frozen=True, kw_only=True)
 class LorentzConfig:
-    """Settings of a stack of ``Lorentz`` blocks: ``width`` of the scalars, ``depth``, ``hidden`` layers of perceptrons.
-
-    ``neighbours``: messages come from so many nearest points in (eta, phi), 0 for all points of the set. Who is near
-    depends on the frame: only 0 is invariant.
-    """
+    """Settings of ``depth`` blocks ``Lorentz``: ``width`` of the scalars, ``hidden`` layers of perceptrons."""
 
     kind: Literal["lorentz"] = "lorentz"
     width: int = 32
     depth: int = 4
     hidden: int = 1
-    neighbours: int = 0
 
 
 def inner(p: Tensor, q: Tensor) -> Tensor:
@@ -36,19 +30,27 @@ def inner(p: Tensor, q: Tensor) -> Tensor:
     return product[..., 3] - product[..., :3].sum(-1)
 
 
+def invariants(p: Tensor) -> Tensor:
+    """``|p_i - p_j|^2`` and ``<p_i, p_j>`` of all pairs: ``(sets, points, 4) -> (sets, points, points, 2)``."""
+    product = torch.cat([-p[..., :3], p[..., 3:]], dim=2) @ p.transpose(1, 2)
+    square = inner(p, p)
+    distance = square.unsqueeze(2) + square.unsqueeze(1) - 2 * product
+    return torch.stack([distance, product], dim=3)
+
+
 def squash(z: Tensor) -> Tensor:
     """``sign(z) ln(1 + |z|)``: LorentzNet's psi, for invariants over many orders of magnitude."""
     return torch.sign(z) * torch.log1p(z.abs())
 
 
 class Lorentz(nn.Module):
-    """One round of LorentzNet (Gong et al., arXiv:2201.08187, eq. 3.2-3.4).
+    """One round of LorentzNet (Gong et al., arXiv:2201.08187, eq. 3.2-3.4), over tables of sets of nearly one size.
 
     ``m_ij = f(h_i, h_j, psi(|p_i - p_j|^2), psi(<p_i, p_j>))``, ``p_i' = p_i + c mean_j g(m_ij) p_j`` and
-    ``h_i' = h_i + u(h_i, sum_j w_ij m_ij)`` with ``w = sigmoid``: scalars h ``(points, width)`` are invariant, vectors
-    p ``(points, 4)`` (px, py, pz, E) equivariant. Vectors and their products are kept in the precision of p: float64
-    for particles, as ``E^2 - p^2`` is the difference of large numbers. The last round of a stack moves no vectors
-    (``move=False``), for none are read after it.
+    ``h_i' = h_i + u(h_i, sum_j w_ij m_ij)`` with ``w = sigmoid``: scalars h ``(sets, points, width)`` are invariant,
+    vectors p ``(sets, points, 4)`` (px, py, pz, E) equivariant. Vectors and their products are kept in the precision of
+    p: float64 for particles, as ``E^2 - p^2`` is the difference of large numbers. The last round of a stack moves no
+    vectors (``move=False``), for none are read after it.
     """
 
     def __init__(self, config: LorentzConfig, *, move: bool = True) -> None:
@@ -59,14 +61,12 @@ class Lorentz(nn.Module):
         self.push = MLP(width, 1, MLPConfig(width=width, depth=1)) if move else None
         self.update = MLP(2 * width, width, MLPConfig(width=width, depth=config.hidden), norm=True)
 
-    def forward(self, h: Tensor, p: Tensor, sender: Tensor, receiver: Tensor) -> tuple[Tensor, Tensor]:
-        """Scalars and vectors after one round; sender and receiver ``(edges,)``."""
-        q_from, q_to = gather(p, sender), gather(p, receiver)
-        difference = q_to - q_from
-        invariants = torch.stack([squash(inner(difference, difference)), squash(inner(q_to, q_from))], dim=1)
-        message = torch.relu(self.message(h, invariants.to(h), sender, receiver))
-        gathered = segment_sum(message * torch.sigmoid(self.gate(message)), receiver, h.shape[0])
+    def forward(self, h: Tensor, p: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+        """Scalars and vectors after one round; others ``(sets, points, points)``: which pairs are two points."""
+        message = torch.relu(self.message.pairs(h, squash(invariants(p).to(h))))
+        weight = torch.sigmoid(self.gate(message)).squeeze(3) * others
+        gathered = (weight.unsqueeze(2) @ message).squeeze(2)
         if self.push is not None:
-            number = segment_sum(p.new_ones((receiver.shape[0], 1)), receiver, p.shape[0]).clamp(min=1)
-            p = p + STEP * segment_sum(self.push(message).to(p) * q_from, receiver, p.shape[0]) / number
-        return h + self.update(torch.cat([h, gathered], dim=1)), p
+            push = self.push(message).squeeze(3).to(p) * others
+            p = p + STEP * (push @ p) / others.sum(2, keepdim=True).clamp(min=1)
+        return h + self.update(torch.cat([h, gathered], dim=2)), p

@@ -69,6 +69,14 @@ class PairMLP(nn.Module):
         out: Tensor = self.rest(torch.relu(pair))
         return out
 
+    def pairs(self, x: Tensor, e: Tensor) -> Tensor:
+        """Judge all pairs in tables ``(sets, points, width)``, with e ``(sets, points, points, inputs)``, receivers first."""
+        if self.edge is None:
+            raise ValueError("pairs: made without edge")
+        pair = self.edge(e) + self.sender(x).unsqueeze(1) + self.receiver(x).unsqueeze(2)
+        out: Tensor = self.rest(torch.relu(pair))
+        return out
+
 
 class Message(nn.Module):
     """One round of the interaction network (Battaglia et al., arXiv:1612.00222), residual.

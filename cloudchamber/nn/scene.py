@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from cloudchamber.nn.message import Message, MessageConfig
 from cloudchamber.nn.mlp import MLP, MLPConfig
 from cloudchamber.nn.pairs import PAIR_FEATURES, pair_features
 from cloudchamber.nn.pool import Pool, Pooling
-from cloudchamber.sets import Sets, complete, nearest
+from cloudchamber.sets import Sets, nearest, others
 
 PART = 2048  # points looked at together where there are many edges
 
@@ -153,14 +153,14 @@ class LorentzBody(nn.Module):
     def forward(self, x: Tensor, cloud: Cloud) -> Tensor:
         """``(points, inputs) -> (points, width)``."""
         p = _given(cloud.momentum, "momentum")
-        if self.config.neighbours:
-            sender, receiver = nearest(_given(cloud.polar, "polar")[:, 1:], self.config.neighbours, cloud.sets)
-        else:
-            sender, receiver = complete(cloud.sets)
-        h = self.point(torch.cat([x, squash(inner(p, p)).unsqueeze(1).to(x)], dim=1))
-        for block in self.rounds:
-            h, p = block(h, p, sender, receiver)
-        return cast(Tensor, h)
+        x = self.point(torch.cat([x, squash(inner(p, p)).unsqueeze(1).to(x)], dim=1))
+        found = []
+        for h, vectors, table in zip(cloud.sets.spread(x), cloud.sets.spread(p), cloud.sets.tables, strict=True):
+            pairs = others(table)
+            for block in self.rounds if h.shape[1] else ():
+                h, vectors = block(h, vectors, pairs)
+            found.append(h)
+        return cloud.sets.rows(found)
 
 
 #: Kind of model -> its body.
@@ -171,7 +171,7 @@ BODIES: dict[str, Callable[[int, Any], nn.Module]] = {
     "lorentz": LorentzBody,
 }
 #: Kind of model -> what its body reads of a cloud, beside the sets. Only ``message`` reads a graph.
-NEEDS = {"mlp": (), "message": ("polar",), "attention": ("polar",), "lorentz": ("polar", "momentum")}
+NEEDS = {"mlp": (), "message": ("polar",), "attention": ("polar",), "lorentz": ("momentum",)}
 
 CATEGORIES, CATEGORY_WIDTH = 64, 8
 
