@@ -70,7 +70,7 @@ class PairMLP(nn.Module):
         return out
 
     def pairs(self, x: Tensor, e: Tensor) -> Tensor:
-        """Judge all pairs of points ``(sets, points, width)``; e ``(sets, points, points, inputs)``, receivers first."""
+        """Judge all pairs of ``(sets, points, width)``; e ``(sets, points, points, inputs)``: receivers first."""
         if self.edge is None:
             raise ValueError("pairs: made without edge")
         pair = self.edge(e) + self.sender(x).unsqueeze(1) + self.receiver(x).unsqueeze(2)
