@@ -224,6 +224,7 @@ def predict(
         Path | None, typer.Option("--model", help="Checkpoint of a tagger, if not the one that ships.")
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes that share the jets and the cores.", min=1)] = 1,
+    engine: Annotated[Engine, typer.Option(help="What runs the network.")] = Engine.torch,
 ) -> None:
     """Score jets with a tagger."""
     from cloudchamber.data.jetsource import open_jets
@@ -231,7 +232,7 @@ def predict(
 
     failed: list[str] = []
     source = open_jets(jets, failed)
-    outcome = predict(source, output, model, lambda name, number: _say(f"{name}: {number} jets"), workers)
+    outcome = predict(source, output, model, lambda name, number: _say(f"{name}: {number} jets"), workers, engine.value)
     outcome.failed[:0] = failed
     _say(f"{outcome.rows} of {len(source)} jets -> {output / SCORES}")
     outcome.complain()

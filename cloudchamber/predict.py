@@ -20,6 +20,7 @@ from cloudchamber.data.loader import Packed
 from cloudchamber.data.ranges import readable
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event
+from cloudchamber.export import cached, use_onnx
 from cloudchamber.outcome import Outcome, growing_table, results
 from cloudchamber.reconstruct import TAGGERS, model_path
 from cloudchamber.tasks.tag import Tag
@@ -34,15 +35,19 @@ _PLACE = {"id": pa.int64(), "file": pa.string(), "row": pa.int64(), "label": pa.
 class Tagger:
     """Scores jets with a trained tagger; truth in them is not looked at.
 
-    ``model``: a checkpoint, or None for the one that ships. Raises ``UserError`` for a file that is none of a tagger.
+    ``model``: a checkpoint, or None for the one that ships. ``engine``: what runs the network, ``torch`` or ``onnx``.
+    Raises ``UserError`` for a file that is none of a tagger.
     """
 
-    def __init__(self, model: str | Path | None = None) -> None:
-        path = model_path(TAGGERS[0] if model is None else model)
+    def __init__(self, model: str | Path | None = None, engine: str = "torch") -> None:
+        path = _path(model)
         task, self.run = checkpoint.load(path)
         if not isinstance(task, Tag):
             raise UserError(f"{path}: task.kind: expected 'tag', which scores jets, found {self.run.task.kind!r}")
         self.task = task
+        self.onnx = engine == "onnx"
+        if self.onnx:
+            use_onnx(task, self.run, path)
         self.classes, self.regress = task.config.classes, task.config.regress
 
     @property
@@ -56,10 +61,17 @@ class Tagger:
         count = {level: jets.count[level] for level in ("point", "scene")}
         packed = Packed(Event(point=point, count=count), self.task.prepare)
         with torch.inference_mode():
-            parts = [
-                self.task.decode(event).scene for _, event in packed.batches(range(len(jets)), self.run.train.points)
-            ]
+            parts = [self._scores(event) for _, event in packed.batches(range(len(jets)), self.run.train.points)]
         return {name: torch.cat([torch.zeros(0), *(part[name] for part in parts)]) for name in self.names}
+
+    def _scores(self, event: Event) -> dict[str, Tensor]:
+        if self.onnx:  # one table, of the scores alone
+            return self.task.named(self.task.judge(*self.task.arrays(event).values()))
+        return dict(self.task.decode(event).scene)
+
+
+def _path(model: str | Path | None) -> Path:
+    return model_path(TAGGERS[0] if model is None else model)
 
 
 def predict(
@@ -68,6 +80,7 @@ def predict(
     model: str | Path | None = None,
     progress: Callable[[str, int], None] = lambda name, jets: None,
     workers: int = 1,
+    engine: str = "torch",
 ) -> Outcome:
     """Write the scores of all jets to ``directory/scores.parquet``, atomically, and tell what failed.
 
@@ -77,12 +90,15 @@ def predict(
     the name of each file when it is done, and the number of its jets that were scored.
 
     ``workers`` processes share the jets (see ``pool.in_processes``). What is written does not depend on them.
+    ``engine``: see ``Tagger``.
     """
+    if engine == "onnx":  # here, once for all processes
+        cached(_path(model))
     schema = _schema(Tagger(model))
     items = [part for number in range(len(source.files)) for part in _parts(source, number)]
     names = [source.files[part.file].path.name for part in items]
     outcome = Outcome()
-    found = results(partial(_start, model, source), items, names, outcome.failed, workers)
+    found = results(partial(_start, model, engine, source), items, names, outcome.failed, workers)
     with closing(found), growing_table(Path(directory) / SCORES, schema, _GROUP) as write:
         for name, parts in groupby(found, key=itemgetter(0)):
             faults, before = list[str](), outcome.rows
@@ -115,9 +131,9 @@ def _schema(tagger: Tagger) -> Any:
     return pa.schema(_PLACE | dict.fromkeys(tagger.names, pa.float32()))
 
 
-def _start(model: str | Path | None, source: Jets) -> Callable[[_Part], tuple[Any, list[str]] | str]:
+def _start(model: str | Path | None, engine: str, source: Jets) -> Callable[[_Part], tuple[Any, list[str]] | str]:
     """Makes, once in a process, what is called for each part of the jets there."""
-    return partial(_work, Tagger(model), source)
+    return partial(_work, Tagger(model, engine), source)
 
 
 def _work(tagger: Tagger, source: Jets, part: _Part) -> tuple[Any, list[str]]:

@@ -15,6 +15,7 @@ from cloudchamber.config import parse
 from cloudchamber.data.constituents import example_jets
 from cloudchamber.event import Event
 from cloudchamber.export import MANIFEST, PARITY, Network, export
+from cloudchamber.predict import Tagger
 from tests.test_tag import RAW, made
 
 pytest.importorskip("onnxruntime")
@@ -69,3 +70,16 @@ def test_a_table_gives_what_the_sets_give(jets: Callable[..., Event]) -> None:
             torch.testing.assert_close(
                 task.judge(*task.arrays(prepared).values()), task(prepared)[0], rtol=1e-4, atol=1e-5
             )
+
+
+def test_predict_takes_the_engine(
+    tagger: Path, jets: Callable[..., Event], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    one, other = Tagger(tagger), Tagger(tagger, "onnx")
+    assert isinstance(other.task.judge, Network)
+    for event in (jets(300, 3, 0), jets(3, 4).take(torch.zeros(0, dtype=torch.int64))):
+        expected, found = one(event), other(event)
+        assert list(found) == ["p_qcd", "p_top", "mass"]
+        for name, column in found.items():
+            torch.testing.assert_close(column, expected[name], rtol=1e-4, atol=1e-5)

@@ -190,6 +190,13 @@ class Tag(Task):
         start = event.count["point"].cumsum(0) - event.count["point"]
         return rank - rank[start[event.index("point")]]
 
+    def named(self, outputs: Tensor) -> dict[str, Tensor]:
+        """The probability of each class, ``p_CLASS``, and the numbers, ``(scenes,)`` each, of what ``judge`` gives."""
+        classes = len(self.config.classes)
+        probability, numbers = outputs[:, :classes].softmax(1), outputs[:, classes:] * self.width + self.middle
+        found = {f"p_{name}": column for name, column in zip(self.config.classes, probability.T, strict=True)}
+        return found | dict(zip(self.config.regress, numbers.T, strict=True))
+
     def propose(self, event: Event) -> Event:
         """There are no edges to hand on."""
         raise UserError("graph.weights: a task of kind 'tag' ends a pipeline: nothing can be built on it")
@@ -201,12 +208,7 @@ class Tag(Task):
         from 0.
         """
         outputs, points = (rows.detach() for rows in self(event))
-        classes = len(self.config.classes)
-        probability = outputs[:, :classes].softmax(1)
-        scene = {name: event.scene[name] for name in ("id",) if name in event.scene}
-        scene |= {f"p_{name}": column for name, column in zip(self.config.classes, probability.T, strict=True)}
-        numbers = outputs[:, classes:] * self.width + self.middle
-        scene |= dict(zip(self.config.regress, numbers.T, strict=True))
+        scene = {name: event.scene[name] for name in ("id",) if name in event.scene} | self.named(outputs)
         point = {} if self.origin_head is None else {"origin": self.origin_head(points).detach().argmax(1)}
         if self.vertex_head is not None:
             point["vertex"] = self._vertices(points, event)
