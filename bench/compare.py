@@ -20,7 +20,7 @@ from cloudchamber.data import DATASETS, EventSource, open_events
 from cloudchamber.data.collisions import CollisionsConfig, simulate
 from cloudchamber.evaluate import Scores, evaluate
 from cloudchamber.event import Event
-from cloudchamber.metrics import Fraction
+from cloudchamber.metrics import Fraction, Match, Selection, fake_rate
 from cloudchamber.reconstruct import SHIPPED, Reconstructor
 
 OURS, GRAPH = SHIPPED
@@ -29,6 +29,8 @@ NAMES = {OURS: "cloudchamber", STRICT: "cloudchamber, threshold 0.9", GRAPH: "it
 NAMES |= {f"ckf-{c}": f"CKF {c}, pT > 0.5" for c in "DE"}
 NAMES |= {"ckf-F": "CKF F, all pT", "ckf-G": "CKF G, all pT, 3 passes"}
 CKF = tuple(finder.removeprefix("ckf-") for finder in NAMES if finder.startswith("ckf"))
+#: Tracks such as any finder here looks for.
+LONG = Selection(pt_min=0.5, eta_max=4.0, min_track_hits=7)
 _PACKAGES = ("torch", "numba", "numpy", "pyacts", "onnxruntime")
 
 Progress = Callable[[], object]
@@ -70,6 +72,7 @@ class Found:
     tracks: Sequence[Event]
     scores: Scores
     cost: Cost
+    long_fakes: Fraction  # of the tracks of ``LONG``
 
 
 def make_events(directory: Path, events: int, pileup: float, seed: int, advance: Progress = lambda: None) -> None:
@@ -123,7 +126,10 @@ def compare(
     found = []
     for finder, cost in costs.items():
         tracks = open_events(directory / f"{finder}.parquet")
-        found.append(Found(NAMES.get(finder, finder), tracks, evaluate(tracks, events), cost))
+        matches = ((Match.of(one, event), one) for one, event in zip(tracks, events, strict=True))
+        fakes = [fake_rate(match, tracks=LONG.tracks(match, one)) for match, one in matches]
+        scores = evaluate(tracks, events)
+        found.append(Found(NAMES.get(finder, finder), tracks, scores, cost, sum(fakes[1:], fakes[0])))
     return found
 
 

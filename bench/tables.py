@@ -59,6 +59,7 @@ QUANTITIES: dict[str, Show] = {
     "V-score": _score("v"),
     **{f"Efficiency {short}, %": _rate(name, "efficiency") for name, short in _SELECTIONS.items()},
     **{f"Fake rate {short}, %": _rate(name, "fake_rate") for name, short in _SELECTIONS.items()},
+    "Fake rate pT > 0.5, ≥ 7 hits, %": lambda found, ours: percent(found.long_fakes),
     **{f"Duplicates {short}, %": _rate(name, "duplicate_rate", "standard") for name, short in _SELECTIONS.items()},
     "Tracks per event": lambda found, ours: plain(round(np.mean([t.rows("object") for t in found.tracks]))),
     "Time per event": _time("seconds"),
@@ -73,8 +74,8 @@ LEGEND = {
     "tracks and the particles as groups of hits, each hit alike. Efficiency: particles with |η| < 4 and at "
     "least 7 hits (all: at least 4) that a track matches by double majority: more than half of the hits of either "
     "are the other's. Fake rate: tracks of at least 4 hits (pT > 1: of fitted pT > 1 GeV, |η| < 4) that match no "
-    "particle so. Duplicates: further tracks of which at least half of the hits are those of a particle that has one "
-    "already.",
+    "particle so; also of those of at least 7 hits, which every finder here looks for. Duplicates: further tracks of "
+    "which at least half of the hits are those of a particle that has one already.",
     "ckf": "CKF: combinatorial Kalman filter of ACTS, one thread, greedy ambiguity resolution, given the same hits. "
     "With pT > 0.5 GeV it looks neither for softer tracks nor for any of fewer than 7 hits, which bounds its TrackML "
     'score and its efficiency over all; "all pT" is pT > 0.15 GeV and at least 5 hits, in one pass or in three (stiff '
