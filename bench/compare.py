@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.measure import Spent, Worker
+from cloudchamber.checkpoint import SHIPPED
 from cloudchamber.data import DATASETS, EventSource, open_events
 from cloudchamber.data.collisions import CollisionsConfig, simulate
 from cloudchamber.evaluate import Scores, evaluate
 from cloudchamber.event import Event
 from cloudchamber.metrics import Fraction, Match, Selection, fake_rate
-from cloudchamber.reconstruct import SHIPPED, Reconstructor
+from cloudchamber.reconstruct import Reconstructor
 
 OURS, GRAPH = SHIPPED
 STRICT = f"{OURS}@0.9"

@@ -22,12 +22,13 @@ import numpy as np
 import torch
 
 from cloudchamber import checkpoint
+from cloudchamber.checkpoint import shipped_model
 from cloudchamber.data import open_events
 from cloudchamber.data.store import atomic, one_line
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event
 from cloudchamber.export import Network, cached, stages
-from cloudchamber.reconstruct import Reconstructor, shipped_model
+from cloudchamber.reconstruct import Reconstructor
 from cloudchamber.threads import use_threads
 
 Row = dict[str, Any]

@@ -202,8 +202,9 @@ def reconstruct(
     ] = None,
 ) -> None:
     """Find the tracks of events."""
+    from cloudchamber.checkpoint import SHIPPED
     from cloudchamber.data import open_events
-    from cloudchamber.reconstruct import SHIPPED, reconstruct
+    from cloudchamber.reconstruct import reconstruct
 
     if dask:  # its workers run in other directories
         events = events.resolve()
@@ -246,8 +247,8 @@ def export(
     ] = None,
 ) -> None:
     """Write the networks of a checkpoint as ONNX, with a manifest of their inputs and outputs."""
+    from cloudchamber.checkpoint import model_path
     from cloudchamber.export import export
-    from cloudchamber.reconstruct import model_path
 
     _say(f"-> {export(model_path(model), output)}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +20,10 @@ from cloudchamber.errors import UserError
 from cloudchamber.tasks import GRAPHS, TASKS, Proposal, ProposalConfig, Task
 
 FORMAT = "cloudchamber checkpoint 1"
+#: Track finders that come with the package: one that follows tracks (the default), and a graph network.
+SHIPPED = ("follow", "graph")
+#: Taggers that come with it: of jets of top quarks.
+TAGGERS = ("top",)
 
 
 def save(path: str | Path, tensors: Mapping[str, Tensor], run: Run, **extra: Any) -> None:
@@ -134,3 +139,14 @@ def load(path: str | Path) -> tuple[Task, Run]:
     task = build(run)
     fill(task, part(tensors, "weights"), path)
     return task.eval(), run
+
+
+def shipped_model(name: str = SHIPPED[0]) -> Path:
+    """The checkpoint of a track finder or a tagger that comes with the package."""
+    return Path(str(files("cloudchamber") / "models" / f"{name}.safetensors"))
+
+
+def model_path(model: str | Path | None) -> Path:
+    """The checkpoint that is meant: the first that ships for None, one that ships by its name, or a file."""
+    name = str(model or SHIPPED[0])
+    return shipped_model(name) if name in (*SHIPPED, *TAGGERS) else Path(name)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from cloudchamber import checkpoint
+from cloudchamber.checkpoint import TAGGERS, model_path
 from cloudchamber.data.jetsource import RANGE_JETS, Jets
 from cloudchamber.data.loader import Packed
 from cloudchamber.data.ranges import readable
@@ -22,7 +23,6 @@ from cloudchamber.errors import UserError
 from cloudchamber.event import Event
 from cloudchamber.export import cached, use_onnx
 from cloudchamber.outcome import Outcome, growing_table, results
-from cloudchamber.reconstruct import TAGGERS, model_path
 from cloudchamber.tasks.tag import Tag
 
 SCORES = "scores.parquet"

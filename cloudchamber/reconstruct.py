@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pyarrow as pa
 import torch
 
 from cloudchamber import checkpoint
+from cloudchamber.checkpoint import model_path
 from cloudchamber.data import EventSource
 from cloudchamber.data.store import atomic, one_line
 from cloudchamber.errors import UserError
@@ -42,30 +42,13 @@ _SCHEMA = pa.schema(
 )
 
 
-#: Track finders that come with the package: one that follows tracks (the default), and a graph network.
-SHIPPED = ("follow", "graph")
-#: Taggers that come with it: of jets of top quarks.
-TAGGERS = ("top",)
-
-
-def shipped_model(name: str = SHIPPED[0]) -> Path:
-    """The checkpoint of a track finder or a tagger that comes with the package."""
-    return Path(str(files("cloudchamber") / "models" / f"{name}.safetensors"))
-
-
-def model_path(model: str | Path | None) -> Path:
-    """The checkpoint that is meant: the first that ships for None, one that ships by its name, or a file."""
-    name = str(model or SHIPPED[0])
-    return shipped_model(name) if name in (*SHIPPED, *TAGGERS) else Path(name)
-
-
 class Reconstructor:
     """Finds the tracks of one event after the other with a trained task; truth in an event is not looked at.
 
-    ``model``: a checkpoint, the name of one in ``SHIPPED``, or None for the first of them. ``engine``: what runs the
-    networks, ``torch`` or ``onnx``. ``threshold``: least probability of what makes or is a track, from 0 to 1, None for
-    that of the model; a higher one is less efficient and has fewer fakes. Raises ``UserError`` for a file that is no
-    checkpoint, or one of a task that makes no tracks.
+    ``model``: a checkpoint, the name of one that ships, or None: see ``checkpoint.model_path``. ``engine``: what runs
+    the networks, ``torch`` or ``onnx``. ``threshold``: least probability of what makes or is a track, from 0 to 1, None
+    for that of the model; a higher one is less efficient and has fewer fakes. Raises ``UserError`` for a file that is
+    no checkpoint, or one of a task that makes no tracks.
     """
 
     def __init__(self, model: str | Path | None = None, engine: str = "torch", threshold: float | None = None) -> None:

@@ -20,17 +20,16 @@ import pandas as pd
 import pytest
 import torch
 
+from cloudchamber.checkpoint import SHIPPED, shipped_model
 from cloudchamber.data import EventSource, open_events, store
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event
 from cloudchamber.reconstruct import (
-    SHIPPED,
     SUBMISSION,
     TRACKS,
     Reconstructor,
     read_predictions,
     reconstruct,
-    shipped_model,
 )
 
 PARAMETERS = ["charge", "pt", "eta", "phi", "d0", "z0", "hits"]

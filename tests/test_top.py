@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from cloudchamber import checkpoint
+from cloudchamber.checkpoint import model_path
 from cloudchamber.event import batch
 from cloudchamber.metrics import accuracy
-from cloudchamber.reconstruct import model_path
 
 
 def test_it_is_small_and_says_how_it_was_trained() -> None:

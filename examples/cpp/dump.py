@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from cloudchamber import checkpoint
+from cloudchamber.checkpoint import shipped_model
 from cloudchamber.data import open_events
 from cloudchamber.export import export, stages
-from cloudchamber.reconstruct import shipped_model
 
 
 def write_input(path: Path, arrays: dict[str, torch.Tensor]) -> None:
