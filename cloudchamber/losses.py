@@ -153,6 +153,7 @@ def influencer(
     reach: float = 10.0,
     neighbours: int = 100,
     sample: int = 0,
+    joint: bool = False,
 ) -> dict[str, Tensor]:
     """The influencer loss: ``attract``, ``repel`` and ``apart``, its terms, each without weight.
 
@@ -167,6 +168,10 @@ def influencer(
     no pair is looked at. From the distance ``reach`` on attraction grows like a distance, as in ``condensation``. The
     pairs are those of ``sample`` influencers (0: all) with their ``neighbours`` nearest users and influencers within
     the margins. The influencer of a point without object keeps off all users but its own.
+
+    ``joint``: the gradient of ``repel`` moves an influencer together with the user of its point. Else, where users lie
+    closer than about half the margin, ``repel`` grows smaller soonest by one shift of all influencers against all
+    users, which tells no objects apart, and a training ends there.
 
     Shapes: ``user`` and ``leader`` (points, dimensions), ``object`` (number, below 0 for none) and ``event`` (points,).
     Memory: points + influencers times neighbours. 0 where there is nothing to average.
@@ -185,9 +190,10 @@ def influencer(
     other = (object[at] != object[near]) | (object[at] < 0) & (at != near)
     at, near = at[other], near[other]
     one, two = (rows.to(leader.device) for rows in fixed_radius(leader, apart, neighbours, event, chosen))
+    pushed = user + (leader - user).detach() if joint else leader
     return {
         "attract": _tamed(mean, reach).sum() / max(objects, 1),
-        "repel": _hinge(gather(leader, at), gather(user, near), margin),
+        "repel": _hinge(gather(pushed, at), gather(user, near), margin),
         "apart": _hinge(gather(leader, one), gather(leader, two), apart),
     }
 

@@ -118,6 +118,19 @@ def test_gradients_are_those_of_finite_differences() -> None:
     assert torch.autograd.gradcheck(lambda u, f: total(influencer, u, f, object, event, reach=1.5), (space, leader))
 
 
+def test_jointly_an_influencer_is_repelled_as_far_as_the_user_of_its_point() -> None:
+    space, _, object, event = cloud(24)
+    space.requires_grad_()
+    leader = (space + 0.3 * torch.randn_like(space)).detach().requires_grad_()
+    apart, joint = (influencer(space, leader, object, event, joint=joint)["repel"] for joint in (False, True))
+    torch.testing.assert_close(joint, apart)
+    user, own = torch.autograd.grad(apart, (space, leader))
+    moved, alone = torch.autograd.grad(joint, (space, leader), allow_unused=True)
+    assert float(own.norm()) > 0
+    torch.testing.assert_close(moved, user + own)
+    assert alone is None or float(alone.abs().max()) == 0
+
+
 @pytest.mark.parametrize("points", [0, 1, 5])
 @pytest.mark.parametrize("kind", ["noise", "one object"])
 def test_small_clouds(points: int, kind: str) -> None:

@@ -199,7 +199,8 @@ class Condense(Task):
             noise = object < 0
             parts = condensation(space, first, learned, index, noise=noise, charge=config.charge, **common)
         else:
-            parts = influencer(space, first, learned, index, margin=config.margin, apart=config.apart, **common)
+            common |= {"margin": config.margin, "apart": config.apart, "joint": True}
+            parts = influencer(space, first, learned, index, **common)
         if config.payload:
             error = functional.huber_loss(values, self.payload(event), reduction="none")
             parts["payload"] = payload(error, first if self.beta else torch.zeros_like(values[:, 0]), learned)
