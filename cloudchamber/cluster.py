@@ -206,11 +206,17 @@ def condense(
     if not take:
         return _renumber(label, min_points)
     large = np.bincount(label[label >= 0], minlength=len(found)) >= min_points
-    one, centre = torch.zeros(len(place), dtype=torch.int64), found[large]
-    row, near = around(torch.from_numpy(place), torch.from_numpy(place[centre]), take, 1, one, one[: len(centre)])
+    return _renumber(_nearest(place, place[found[large]], take), min_points)
+
+
+def _nearest(place: Array, centre: Array, take: float) -> Array:
+    """The nearest centre within ``take`` of each place, or -1."""
+    one = torch.zeros(len(place) + len(centre), dtype=torch.int64)
+    at, to = torch.from_numpy(place), torch.from_numpy(centre)
+    row, near = around(at, to, take, 1, one[: len(place)], one[len(place) :])
     label = np.full(len(place), -1)
     label[row] = near
-    return _renumber(label, min_points)
+    return label
 
 
 @numba.njit(cache=True, parallel=True)
@@ -237,14 +243,20 @@ def _follow(user: Array, leader: Array, radius: float) -> Array:
     return label
 
 
-def follow(user: Array, leader: Array, *, radius: float, min_points: int = 1) -> Array:
+def follow(user: Array, leader: Array, *, radius: float, take: float = 0.0, min_points: int = 1) -> Array:
     """Influencer assignment: object per point, shape ``(points,)``, or -1.
 
     Every user follows the influencer within ``radius`` that has most users within it; of equals that in the lowest row,
-    so that users who see the same ones agree. Objects are the followers of an influencer. ``user`` and ``leader`` have
-    shape ``(points, dimensions)``. Linear in the points where their density is bounded.
+    so that users who see the same ones agree. Objects are the followers of an influencer. With ``take``, users then go
+    to the nearest within this distance of the influencers that at least ``min_points`` follow. ``user`` and ``leader``
+    have shape ``(points, dimensions)``. Linear in the points where their density is bounded.
     """
-    return _renumber(_follow(_finite(user), _finite(leader), radius), min_points)
+    user, leader = _finite(user), _finite(leader)
+    label = _follow(user, leader, radius)
+    if take:
+        found, followers = np.unique(label[label >= 0], return_counts=True)
+        label = _nearest(user, leader[found[followers >= min_points]], take)
+    return _renumber(label, min_points)
 
 
 def density(

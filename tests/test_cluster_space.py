@@ -133,6 +133,10 @@ def test_influencers_by_hand() -> None:
     ]  # the fourth: the one with two, not the nearest
     assert follow(user, leader, radius=0.45, min_points=2).tolist() == [0, 0, 0, -1, -1]
     assert follow(user, user + 10, radius=0.45).tolist() == [-1] * 5
+    # Of the two that are followed the nearer one; the first alone where the second has too few.
+    assert follow(user, leader, radius=0.45, take=0.5).tolist() == [0, 0, 0, 1, -1]
+    assert follow(user, leader, radius=0.45, take=1.0, min_points=2).tolist() == [0, 0, 0, 0, -1]
+    assert follow(user, user + 10, radius=0.45, take=1.0).tolist() == [-1] * 5
 
 
 @pytest.mark.parametrize("points", [0, 1])
@@ -141,6 +145,7 @@ def test_few_points(points: int) -> None:
     expected = list(range(points))
     assert condense(space, beta, threshold=0.1, radius=1.0).tolist() == expected
     assert follow(space, space, radius=1.0).tolist() == expected
+    assert follow(space, space, radius=1.0, take=1.0).tolist() == expected
     assert density(space, method="dbscan", radius=1.0).tolist() == [-1] * points
 
 

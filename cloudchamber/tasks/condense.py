@@ -46,9 +46,9 @@ class CondenseConfig:
     by their order there, then that of the payload. Objects of fewer than ``min_hits`` points are not learned.
 
     ``build``: ``own`` is greedy condensation from a beta of ``threshold`` on, in ``order`` (a random one: of the
-    generator ``seed``), each point in the end with the nearest centre within ``take``, if that is not 0; or followers
-    of influencers; else a clustering by density with ``core`` points. All use ``radius``. ``object_hits``: an object
-    joins at least so many points. ``helix``: objects are tracks, and fitted.
+    generator ``seed``), or followers of influencers; each point in the end with the nearest of those that made an
+    object within ``take``, if that is not 0. Else a clustering by density with ``core`` points. All use ``radius``.
+    ``object_hits``: an object joins at least so many points. ``helix``: objects are tracks, and fitted.
     """
 
     kind: Literal["condense"] = "condense"
@@ -215,10 +215,10 @@ class Condense(Task):
             label = density(place, method=config.build, core=config.core, **common)
         elif self.beta:
             beta = torch.sigmoid(first).numpy()
-            common |= {"take": config.take, "order": config.order, "seed": config.seed}
-            label = condense(place, beta, threshold=config.threshold, **common)
+            common |= {"order": config.order, "seed": config.seed}
+            label = condense(place, beta, threshold=config.threshold, take=config.take, **common)
         else:
-            label = follow(place, first.numpy(), **common)
+            label = follow(place, first.numpy(), take=config.take, **common)
         return torch.from_numpy(label)
 
     def _found(self, event: Event) -> Event:
