@@ -145,7 +145,6 @@ class LorentzBody(nn.Module):
 
     def __init__(self, inputs: int, config: LorentzConfig) -> None:
         super().__init__()
-        self.config = config
         self.point = MLP(inputs + 1, config.width, MLPConfig(width=config.width, depth=1), norm=True)
         last = config.depth - 1
         self.rounds = nn.ModuleList(Lorentz(config, move=number < last) for number in range(config.depth))

@@ -223,8 +223,8 @@ class Follow(nn.Module):
         begin = self.begin[self.begin[:, 0] == 0, 1:].numpy()
         begin = begin[layers["disc"][begin[:, 0]] != layers["disc"][begin[:, 1]]]
         measure_density(layers, start)
-        layers["field"], limits, before = 1.0, self.passes[0], np.ones(NODES)
-        limits = limits._replace(z0=limits.z0 * _NARROW)
+        layers["field"], before = 1.0, np.ones(NODES)
+        limits = self.passes[0]._replace(z0=self.passes[0].z0 * _NARROW)
         for _ in range(_ROUNDS):
             number = 0
             shared = layers, hits, start, *buffers
