@@ -13,7 +13,8 @@ from torch import Tensor
 
 from cloudchamber.data import detector, pythia
 from cloudchamber.data.digitize import Clusters, digitize, noise
-from cloudchamber.data.transport import INSTALL, MOMENTUM, POSITION, Array, Table, Transport
+from cloudchamber.data.interactions import LENGTHS, interact
+from cloudchamber.data.transport import INSTALL, MOMENTUM, POSITION, Array, Table, Transport, count_up
 from cloudchamber.data.weights import hit_weights
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event
@@ -30,8 +31,9 @@ class CollisionsConfig:
 
     ``process``: Pythia settings of the hard collision, one per event; none at all for pile-up alone. ``pileup``: mean
     number of further collisions, Poisson distributed, and ``soft`` their Pythia settings. ``noise``: mean fraction of
-    all hits that are noise. ``energy_gev``: centre-of-mass energy. ``beam_spot_mm``: Gaussian spread of the collisions
-    along x, y, z. Charged particles and photons are followed if pT > ``pt_min`` (GeV) and |eta| < ``eta_max``; below
+    all hits that are noise. ``interactions``: nuclear interaction lengths per radiation length of the detector, 0 for
+    none at all. ``energy_gev``: centre-of-mass energy. ``beam_spot_mm``: Gaussian spread of the collisions along x, y,
+    z. Charged particles and photons are followed if pT > ``pt_min`` (GeV) and |eta| < ``eta_max``; below
     ``momentum_min`` (GeV) the fast simulation drops charged particles, secondaries included. ``field_t``: magnetic
     field along z. ``seed``: events depend on it and their number alone.
     """
@@ -40,6 +42,7 @@ class CollisionsConfig:
     pileup: float = 200.0
     soft: tuple[str, ...] = ("SoftQCD:all = on",)
     noise: float = 0.15
+    interactions: float = LENGTHS
     energy_gev: float = 14000.0
     beam_spot_mm: tuple[float, float, float] = (0.0125, 0.0125, 55.5)
     pt_min: float = 0.15
@@ -53,6 +56,8 @@ class CollisionsConfig:
             raise UserError(f"collisions: seed is a number from 0 on; got {self.seed}")
         if not 0 <= self.noise < 1:
             raise UserError(f"collisions: noise is a fraction of all hits, 0 <= noise < 1; got {self.noise}")
+        if not 0 <= self.interactions <= 10:
+            raise UserError(f"collisions: interactions is a ratio of lengths, 0 to 10; got {self.interactions}")
         if not 0 <= self.pileup <= 1500:
             raise UserError(f"collisions: pileup is a mean number of collisions, 0 to 1500; got {self.pileup}")
 
@@ -117,6 +122,7 @@ class _Simulator:
         """The levels of one event, as numpy columns."""
         rng = np.random.default_rng([self.config.seed, number])
         hits, particles = self.transport.run(self._generate(rng), number)
+        hits, particles = interact(self.transport, number, hits, particles, self.config.interactions, rng)
         rows = self.detector.surface_rows(hits["volume"], hits["layer"], hits["surface"])
         position, momentum = (np.stack([hits[name] for name in names], axis=1) for names in (POSITION, MOMENTUM))
         fraction = self.config.noise
@@ -188,22 +194,13 @@ def _number(table: Table, spot: Array) -> Table:
     origin[np.linalg.norm(origin[:, 1:], axis=1) < 1e-3, 1:] = 0.0  # 1 micrometre: the primary vertex itself
     vertices, which = np.unique(origin, axis=0, return_inverse=True)
     displaced = (vertices[:, 1:] != 0).any(axis=1)
-    nth = _count_up(np.where(displaced, vertices[:, 0].astype(np.int64), -1)) + 1
+    nth = count_up(np.where(displaced, vertices[:, 0].astype(np.int64), -1)) + 1
     table["vertexPrimary"] = collision + 1
     table["vertexSecondary"] = np.where(displaced, nth, 0)[which.ravel()]
-    table["particle"] = _count_up(collision) + 1
+    table["particle"] = count_up(collision) + 1
     for axis, name in enumerate(("vx", "vy", "vz")):
         table[name] = table[name] + spot[collision, axis]
     return table
-
-
-def _count_up(group: Array) -> Array:
-    """0, 1, 2, ... within each group, in the order of the rows."""
-    order = np.argsort(group, kind="stable")
-    starts = np.flatnonzero(np.diff(group[order], prepend=-2))
-    count = np.empty(len(group), dtype=np.int64)
-    count[order] = np.arange(len(group)) - np.repeat(starts, np.diff(starts, append=len(group)))
-    return count
 
 
 def _extend(column: Array, rows: int, fill: float) -> Array:

@@ -38,6 +38,7 @@ class Transport:
         except ImportError as error:
             raise UserError(INSTALL.format(error=error)) from None
         self.acts, ex, unit, level = acts, acts.examples, acts.UnitConstants, acts.logging.FATAL
+        self.momentum_min = momentum_min
         self.geometry = ex.GenericDetector(logLevel=level)  # must outlive the algorithms
         # A seed the size of a hash: or else event 0 of one seed would be event 1 of another.
         hashed = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 2)
@@ -73,7 +74,10 @@ class Transport:
         return handle
 
     def run(self, generated: Table, number: int) -> tuple[Table, Table]:
-        """Hits (with ``object`` a row of the second table) and charged particles of event ``number``."""
+        """Hits and charged particles of event ``number``; ``object`` of a hit is a row of the particles.
+
+        ``x0`` of a particle is what it crossed, in radiation lengths, ``time`` of a hit in mm/c.
+        """
         return self.tables(*self.context(generated, number))
 
     def tables(self, board: Any, context: Any) -> tuple[Table, Table]:
@@ -82,10 +86,12 @@ class Transport:
             if algorithm.internalExecute(context) != self.acts.examples.ProcessCode.SUCCESS:
                 raise RuntimeError(f"ACTS: {algorithm.name()} failed in event {context.eventNumber}")
         hit, particle = _columns(self.hit_table(board)), _columns(self.particle_table(board))
-        code = attrgetter(*ID_BITS)
-        codes = np.array([code(one.particleId) for one in self.particles(board)]).reshape(-1, len(ID_BITS))
-        charged = particle["charge"] != 0
-        table = {"id": _pack(codes)[charged], "pdg": particle["pdg_id"][charged].astype(np.int64)}
+        code, charged = attrgetter(*ID_BITS), particle["charge"] != 0
+        particles = list(self.particles(board))
+        codes = np.array([code(one.particleId) for one in particles], np.int64).reshape(-1, len(ID_BITS))[charged]
+        table = {"id": pack(dict(zip(ID_BITS, codes.T, strict=True)))}
+        table |= {"pdg": particle["pdg_id"][charged].astype(np.int64)}
+        table |= {"x0": np.array([one.pathInX0 for one in particles])[charged]}
         table |= {name: particle[name][charged] for name in ("vx", "vy", "vz", "px", "py", "pz", "charge")}
         momentum: list[float] = []
         for one in self.hits(board):
@@ -129,11 +135,28 @@ def _columns(handle: Any) -> Table:
     return {name: values.to_numpy(zero_copy_only=False) for name, values in lists.items() if not values.null_count}
 
 
-def _pack(codes: Array) -> Array:
-    """Rows of the numbers named in ``ID_BITS`` to one int64 each."""
-    packed = np.zeros(len(codes), dtype=np.int64)
-    for column, (name, bits) in zip(codes.T.astype(np.int64), ID_BITS.items(), strict=True):
-        if len(column) and column.max() >> bits:
-            raise ValueError(f"collisions: {name} {column.max()} does not fit into {bits} bits of a particle's id")
-        packed = packed << bits | column
+def pack(code: Table) -> Array:
+    """The numbers named in ``ID_BITS``, a column each, to one int64: ``object.id``."""
+    packed = np.zeros_like(code["particle"])
+    for name, bits in ID_BITS.items():
+        if len(packed) and code[name].max() >> bits:
+            raise ValueError(f"collisions: {name} {code[name].max()} does not fit into {bits} bits of a particle's id")
+        packed = packed << bits | code[name]
     return packed
+
+
+def unpack(packed: Array) -> Table:
+    """The inverse of ``pack``."""
+    code: Table = {}
+    for name, bits in reversed(ID_BITS.items()):
+        code[name], packed = packed & ((1 << bits) - 1), packed >> bits
+    return code
+
+
+def count_up(group: Array) -> Array:
+    """0, 1, 2, ... within each group, in the order of the rows."""
+    order = np.argsort(group, kind="stable")
+    starts = np.flatnonzero(np.diff(group[order], prepend=-2))
+    count = np.empty(len(group), dtype=np.int64)
+    count[order] = np.arange(len(group)) - np.repeat(starts, np.diff(starts, append=len(group)))
+    return count
