@@ -84,7 +84,7 @@ def _ends(hits: Table, particles: Table, lengths: float, rng: np.random.Generato
 def _collide(
     hits: Table, particles: Table, last: Array, momentum_min: float, rng: np.random.Generator
 ) -> tuple[Array, Table, Array]:
-    """Parents of the secondaries, these as ``Transport.run`` takes them, and which hits stay; ``last`` is ``_ends``'."""
+    """Parents of the secondaries, these as ``Transport.run`` takes them, and which hits stay. ``last`` is as above."""
     end, rows, made = np.full(len(last), np.inf), [np.zeros(0, np.int64)], [np.zeros((0, len(_PRODUCT)))]
     struck, seen = rng.choice(_NUCLEONS, size=len(last)), set[_Collider]()
     momentum = np.stack([hits[name] for name in MOMENTUM], axis=1).astype(np.float64)

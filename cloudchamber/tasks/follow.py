@@ -66,17 +66,17 @@ class FollowConfig:
     """
 
     kind: Literal["follow"] = "follow"
-    pt: tuple[float, ...] = (0.6, 0.25, 0.1, 0.12)
-    z0: tuple[float, ...] = (150.0, 200.0, 200.0, 300.0)
-    d0: tuple[float, ...] = (0.15, 0.4, 2.0, 40.0)
+    pt: tuple[float, ...] = (0.6, 0.25, 0.1, 0.1)
+    z0: tuple[float, ...] = (150.0, 200.0, 200.0, 600.0)
+    d0: tuple[float, ...] = (0.15, 0.3, 1.0, 100.0)
     pairs: tuple[int, ...] = (16, 16, 16, 49)
     seed_chi2: tuple[float, ...] = (9.0, 12.0, 12.0, 12.0)
     chi2: tuple[float, ...] = (12.0, 15.0, 15.0, 15.0)
-    hits: tuple[int, ...] = (7, 6, 5, 4)
-    score: tuple[float, ...] = (15.0, 12.0, 8.0, 7.0)
+    hits: tuple[int, ...] = (6, 4, 4, 4)
+    score: tuple[float, ...] = (14.0, 8.0, 5.0, 4.0)
     holes: tuple[int, ...] = (0, 1, 1, 1)
     shared: tuple[int, ...] = (0, 1, 1, 1)
-    worth: float = 0.5
+    worth: float = 0.7
 
 
 class Follow(nn.Module):
