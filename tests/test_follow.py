@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import chi2 as chi2_distribution
 
+from cloudchamber.data.features import layer_key
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event, batch
 from cloudchamber.follow import HIT, LAYER, cells, measure_density, memory
@@ -36,6 +37,7 @@ from cloudchamber.follow.state import (
 from cloudchamber.physics import SPEED_OF_LIGHT
 from cloudchamber.tasks import follow
 from cloudchamber.tasks.follow import FOLLOWED, Follow, FollowConfig
+from cloudchamber.tasks.layers import or_after
 from cloudchamber.tasks.tracks import without_outliers
 
 Array = NDArray[Any]
@@ -249,6 +251,54 @@ def test_chi2_of_tracks_without_scattering_is_a_chi2(finder: Follow, toy: Callab
     assert stiff.sum() > 10
     assert (probability[stiff] < 0.01).mean() < 0.1
     assert 0.4 < probability[stiff].mean() < 0.95
+
+
+def _without(event: Event, dropped: torch.Tensor) -> Event:
+    """The event without those of its hits."""
+    kept = torch.nonzero(~dropped).squeeze(1)
+    return Event(
+        point={name: column[kept] for name, column in event.point.items()}, object=event.object, scene=event.scene
+    )
+
+
+def test_a_missing_layer_is_bridged(finder: Follow, toy: Callable[..., Event]) -> None:
+    """No particle missed a layer in the events that were learned from."""
+    whole = toy(79, tracks=40, noise=0)
+    layers = layer_key(whole)
+    middle = layers.unique()[len(layers.unique()) // 2]
+    event = _without(whole, layers == middle)
+    found = finder.find(event)
+    track, particle = found.point["object"], event.point["object"]
+    bridged = 0
+    for row in range(event.rows("object")):
+        own, there = track[particle == row], layers[whole.point["object"] == row]
+        if (there < middle).sum() >= 4 and (there > middle).sum() >= 2 and (there == middle).any():
+            bridged += int(len(own.unique()) == 1 and int(own[0]) >= 0)
+    assert bridged > 20
+
+
+def test_a_particle_may_end_anywhere(finder: Follow, toy: Callable[..., Event]) -> None:
+    whole = toy(80, tracks=40, noise=0)
+    ends = layer_key(whole).unique()[7]  # the first pass takes seven hits
+    found = finder.find(_without(whole, layer_key(whole) >= ends))
+    assert found.rows("object") >= 37
+    assert found.object["ends"].max() < finder.find(whole).object["ends"].min()
+
+
+def test_extent_of_tracks(finder: Follow, toys: list[Event]) -> None:
+    found, point = finder.find(toys[0]), toys[0].point
+    radius, keys = torch.hypot(point["x"], point["y"]), layer_key(toys[0])
+    for row in range(0, found.rows("object"), 5):
+        own = found.point["object"] == row
+        assert float(found.object["begins"][row]) == pytest.approx(float(radius[own].min()), rel=1e-6)
+        assert float(found.object["ends"][row]) == pytest.approx(float(radius[own].max()), rel=1e-6)
+        assert found.object["layers"][row] == len(keys[own].unique())
+
+
+def test_layers_after_a_missing_one() -> None:
+    count = np.array([[0.0, 8, 2, 0], [4, 0, 0, 4], [0, 0, 0, 2], [0, 0, 0, 0]])
+    # 0 -> 1 -> 3: 8 x 4/8, 0 -> 2 -> 3: 2 x 2/2; 1 -> 0 -> 2: 4 x 2/10; nothing comes back to where it was.
+    assert or_after(count).tolist() == [[0, 8, 2, 6], [4, 0, 0.8, 4], [0, 0, 0, 2], [0, 0, 0, 0]]
 
 
 def partition(event: Event, label: torch.Tensor) -> set[frozenset[int]]:

@@ -20,8 +20,8 @@ from cloudchamber.data.transport import (
     unpack,
 )
 
-#: Nuclear interaction lengths per radiation length of material, as in the CMS tracker: about 0.13 to 0.4 at eta = 0,
-#: 0.55 to 1.9 where there is most (CMS, arXiv:1405.6569, figure 3). The detector here is bare silicon, with 0.2.
+#: Nuclear interaction lengths per radiation length of material: between silicon, 0.20, and carbon, 0.50 (Particle Data
+#: Group, atomic and nuclear properties of materials), as in trackers built (CMS, arXiv:1405.6569, figure 3).
 LENGTHS = 0.3
 
 _HADRONS, _NUCLEONS = (211, 321, 2212), (2212, 2112)

@@ -1,7 +1,7 @@
 """A track taken on from layer to layer, and back. Compiled.
 
 A path is worth the log of a likelihood ratio: at each hit the density of the prediction over that of the free hits of
-the layer, at each layer crossed without a hit ``MISSING``.
+the layer, at each layer crossed without a hit ``MISSING``. Where it ends costs nothing: a hadron may end anywhere.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def follow(
     """
     missed, gain, going = 0, 0.0, True
     while going and n < MOST:
-        going = False
+        going, since = False, 0.0
         for i in range(_ahead(a, number, outward, layers, whole, real)):
             other = whole[AHEAD, i]
             layer = layers[other]
@@ -128,8 +128,9 @@ def follow(
             if w < layer.low - blur or w > layer.high + blur:
                 continue
             found = near(b, other, layers, hits, start, chi2, 1.0, 4, whole, real)
-            if found > 0:
-                gain += take(b, hits[whole[FOUND, 0]], layer)
+            own = take(b, hits[whole[FOUND, 0]], layer) if found > 0 else 0.0
+            if found > 0 and (since == 0 or own + since > 0):
+                gain += own + since
                 whole[PATH, n] = whole[FOUND, 0]
                 n, more = join(b, other, n + 1, FOUND, found, layers, hits, whole)
                 gain += more
@@ -139,7 +140,7 @@ def follow(
                 break
             if layer.low + blur < w < layer.high - blur:
                 missed += 1
-                gain += MISSING
+                since += MISSING
                 if missed > holes:
                     break
     return n, gain, missed

@@ -34,13 +34,16 @@ from cloudchamber.follow import (
     take_best,
 )  # fmt: skip
 from cloudchamber.physics import SPEED_OF_LIGHT, hit_sigmas, perigee
-from cloudchamber.tasks.layers import SHAPE, first_layers, found_particles, likeliest, shapes, true_perigee
+from cloudchamber.tasks.layers import SHAPE, first_layers, found_particles, likeliest, or_after, shapes, true_perigee
 from cloudchamber.tasks.tracks import track_pairs
 
 Array = NDArray[Any]
 
 #: What a track that was followed is known by, of which a task of kind "quality" judges it.
-FOLLOWED = ("chi2", "ndf", "hits", "pt", "eta", "d0", "z0", "worst", "score", "missed", "pass")
+FOLLOWED = (
+    "chi2", "ndf", "hits", "pt", "eta", "d0", "z0", "worst", "score", "missed", "pass", "begins", "ends", "layers",
+    "precise",
+)  # fmt: skip
 
 _TABLES = ("onward", "seed", "inward")
 _RARE, _RARE_SEED = 0.003, 0.02  # share of the transitions from a layer below which one is left out
@@ -49,6 +52,7 @@ _ROUNDS = 3  # of the measurement of the field, at most
 _SETTLED = 0.05  # change of the field from which another round follows
 _NARROW = 1 / 4  # of the length along the beam of the first pass: where the tracks begin that measure the field
 _PATHS = 50_000  # memory for so many at first
+_PRECISE = 0.1  # mm; a layer that measures both coordinates so well, as pixels do
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,10 +75,10 @@ class FollowConfig:
     d0: tuple[float, ...] = (0.15, 0.3, 1.0, 100.0)
     pairs: tuple[int, ...] = (16, 16, 16, 49)
     seed_chi2: tuple[float, ...] = (9.0, 12.0, 12.0, 12.0)
-    chi2: tuple[float, ...] = (12.0, 15.0, 15.0, 15.0)
-    hits: tuple[int, ...] = (6, 4, 4, 4)
+    chi2: tuple[float, ...] = (16.0, 20.0, 20.0, 20.0)
+    hits: tuple[int, ...] = (7, 5, 4, 4)
     score: tuple[float, ...] = (14.0, 8.0, 5.0, 4.0)
-    holes: tuple[int, ...] = (0, 1, 1, 1)
+    holes: tuple[int, ...] = (1, 1, 1, 1)
     shared: tuple[int, ...] = (0, 1, 1, 1)
     worth: float = 0.7
 
@@ -121,7 +125,7 @@ class Follow(nn.Module):
         for where, (inner, outer) in zip(layer, pairs, strict=True):
             np.add.at(count, (where[inner], where[outer]), 1)
         np.fill_diagonal(count, 0)
-        tables = (likeliest(count, _RARE), likeliest(count, _RARE_SEED), likeliest(count.T, _RARE))
+        tables = (likeliest(or_after(count), _RARE), likeliest(count, _RARE_SEED), likeliest(or_after(count.T), _RARE))
         self.after = torch.from_numpy(np.stack(tables, axis=1))
         self.begin, parameters = self.begin[:0], [true_perigee(event) for event in events]
         # Particles that a pass before is there for.
@@ -151,6 +155,7 @@ class Follow(nn.Module):
         track, rows, begun, _ = self._tracks(event)
         columns = {name: rows[name] for name in ("chi2", "worst", "score", "missed")}
         columns["pass"] = self.begin.numpy()[begun, 0]
+        columns |= self._extent(event, track, len(rows))
         with np.errstate(all="ignore"):  # of a path that the filter could not go back on
             columns |= {"ndf": 2 * rows["fitted"] - 5, **_perigee(rows["state"])}
             objects = {name: torch.from_numpy(column.astype(np.float32)) for name, column in columns.items()}
@@ -159,6 +164,19 @@ class Follow(nn.Module):
         count = dict.fromkeys(event.count, torch.tensor([0])) | {"point": event.count["point"]}
         count |= {"scene": torch.tensor([1]), "object": torch.tensor([len(rows)])}
         return Event(point=point, object=objects, scene=event.scene, count=count)
+
+    def _extent(self, event: Event, track: Array, tracks: int) -> dict[str, Array]:
+        """Radius (mm) of the innermost and the outermost hit of each track, its layers, its hits in precise ones."""
+        rows = np.flatnonzero(track >= 0)
+        owner, layer = track[rows], np.searchsorted(self.keys.numpy(), layer_key(event).numpy()[rows])
+        radius = np.hypot(event.point["x"].numpy()[rows], event.point["y"].numpy()[rows])
+        begins, ends = np.full(tracks, np.inf), np.zeros(tracks)
+        np.minimum.at(begins, owner, radius)
+        np.maximum.at(ends, owner, radius)
+        layers = np.bincount(np.unique(owner * len(self.keys) + layer) // max(len(self.keys), 1), minlength=tracks)
+        fine = self.shape.numpy()[layer, SHAPE.index("error_w")] < _PRECISE
+        precise = np.bincount(owner[fine], minlength=tracks)
+        return {"begins": begins, "ends": ends, "layers": layers, "precise": precise}
 
     def forward(self, event: Event) -> Event:
         """The event with edges between hits that follow one another on a track."""

@@ -52,6 +52,16 @@ def likeliest(count: Array, rare: float) -> Array:
     return result
 
 
+def or_after(count: Array) -> Array:
+    """Add to the numbers of tracks from layer to layer those that would come there if they missed the layer between.
+
+    Simulated tracks miss none, those of a detector do.
+    """
+    either = count + count @ (count / np.maximum(count.sum(1, keepdims=True), 1))
+    np.fill_diagonal(either, 0)  # there and back
+    return np.asarray(either)
+
+
 def true_perigee(event: Event) -> tuple[Array, Array, Array]:
     """pT (GeV), d0 and z0 (mm) of the particles."""
     vx, vy, vz, px, py, pz, charge = (
