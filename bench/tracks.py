@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.compare import CKF, GRAPH, NAMES, OURS, LOOSE, Found, compare, machine, make_events, stage_rates
+from bench.compare import CKF, GRAPH, LOOSE, NAMES, OURS, Found, compare, machine, make_events, stage_rates
 from bench.stages import stage_times
 from bench.tables import TIMES, heads, legend, rows, stage_table, time_rows
 from cloudchamber.data import EventSource, open_events
