@@ -78,13 +78,15 @@ def _ends(hits: Table, particles: Table, lengths: float, rng: np.random.Generato
     share = rng.exponential(size=len(number)) / np.maximum(lengths * particles["x0"], 1e-12)
     meets = (share < 1) & (number > 0) & np.isin(np.abs(particles["pdg"]), _HADRONS)
     place = np.cumsum(number) - number + (share * number).clip(max=number - 1).astype(np.int64)
-    return np.where(meets, np.append(np.lexsort((hits["time"], hits["object"])), -1)[np.where(meets, place, -1)], -1)
+    last = np.full(len(number), -1)
+    last[meets] = np.lexsort((hits["time"], hits["object"]))[place[meets]]
+    return last
 
 
 def _collide(
     hits: Table, particles: Table, last: Array, momentum_min: float, rng: np.random.Generator
 ) -> tuple[Array, Table, Array]:
-    """Parents of the secondaries, these as ``Transport.run`` takes them, and which hits stay. ``last`` is as above."""
+    """Parents of the secondaries, these as ``Transport.run`` takes them, and which hits stay; ``last`` from `_ends`."""
     end, rows, made = np.full(len(last), np.inf), [np.zeros(0, np.int64)], [np.zeros((0, len(_PRODUCT)))]
     struck, seen = rng.choice(_NUCLEONS, size=len(last)), set[_Collider]()
     momentum = np.stack([hits[name] for name in MOMENTUM], axis=1).astype(np.float64)

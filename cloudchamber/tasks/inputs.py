@@ -51,6 +51,10 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "score": ("|log likelihood ratio| of the path that was followed", ""),
         "missed": ("layers that it crossed without a hit", ""),
         "pass": ("number of the pass that found it, from 0", ""),
+        "begins": ("radius of the innermost hit", "mm"),
+        "ends": ("radius of the outermost hit", "mm"),
+        "layers": ("layers with a hit", ""),
+        "precise": ("hits in layers that measure both coordinates to 0.1 mm", ""),
     },
 }
 #: Input -> level, meaning.
