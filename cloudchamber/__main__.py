@@ -57,7 +57,7 @@ def collisions(
     pileup: Annotated[float, typer.Option(help="Mean number of further collisions.", min=0)] = 200.0,
     process: Annotated[list[str] | None, typer.Option(help="Pythia setting of the hard collision; repeatable.")] = None,
     noise: Annotated[float, typer.Option(help="Fraction of hits that are noise.", min=0)] = 0.15,
-    interactions: Annotated[float, typer.Option(help="Nuclear interaction per radiation lengths.", min=0)] = 0.3,
+    interactions: Annotated[float, typer.Option(help="Nuclear interaction lengths per radiation length.", min=0)] = 0.3,
     seed: Annotated[int, typer.Option(help="Events depend on it and on their number.", min=0)] = 1,
     first: Annotated[int, typer.Option(help="Number of the first event.", min=0)] = 0,
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,

@@ -89,26 +89,29 @@ def _collide(
     """Parents of the secondaries, these as ``Transport.run`` takes them, and which hits stay; ``last`` from `_ends`."""
     end, rows, made = np.full(len(last), np.inf), [np.zeros(0, np.int64)], [np.zeros((0, len(_PRODUCT)))]
     struck, seen = rng.choice(_NUCLEONS, size=len(last)), set[_Collider]()
-    momentum = np.stack([hits[name] for name in MOMENTUM], axis=1).astype(np.float64)
-    for row in np.flatnonzero(last >= 0):
-        collider = _collider(int(particles["pdg"][row]), int(struck[row]))
+    met = np.flatnonzero(last >= 0)
+    at = {name: hits[name][last[met]] for name in (*MOMENTUM, *POSITION, "time")}
+    momentum = np.stack([at[name] for name in MOMENTUM], axis=1).astype(np.float64)
+    for row, particle in enumerate(met):
+        collider = _collider(int(particles["pdg"][particle]), int(struck[particle]))
         if collider not in seen:
             seen.add(collider)
             collider.generator.rndm.init(int(rng.integers(1, 900_000_000)))
-        products = collider.collide(momentum[last[row]], momentum_min)
+        products = collider.collide(momentum[row], momentum_min)
         if products is not None:
-            end[row] = hits["time"][last[row]]
+            end[particle] = at["time"][row]
             rows.append(np.full(len(products), row))
             made.append(products)
-    parent = np.concatenate(rows)
+    which = np.concatenate(rows)
     table: Table = dict(zip(_PRODUCT, np.concatenate(made).T, strict=True))
     table["pdg"] = table["pdg"].astype(np.int64)
-    ahead = _AWAY * momentum / np.linalg.norm(momentum, axis=1, keepdims=True).clip(min=1e-12)
+    ahead = _AWAY * momentum / np.linalg.norm(momentum, axis=1, keepdims=True)
     for name, true, shift in zip(("vx", "vy", "vz"), POSITION, ahead.T, strict=True):
-        table[name] = table[name] + (hits[true] + shift)[last[parent]]
-    table["vt"] = table["vt"] + hits["time"][last[parent]]
-    table |= {"vertexPrimary": parent * 0 + 1, "vertexSecondary": parent * 0, "particle": np.arange(len(parent)) + 1}
-    return parent, table, hits["time"] <= end[hits["object"]]
+        table[name] = table[name] + (at[true] + shift)[which]
+    table["vt"] = table["vt"] + at["time"][which]
+    table |= {"vertexPrimary": np.ones_like(which), "vertexSecondary": np.zeros_like(which)}
+    table["particle"] = np.arange(len(which)) + 1
+    return met[which], table, hits["time"] <= end[hits["object"]]
 
 
 class _Collider:

@@ -128,16 +128,17 @@ def follow(
             if w < layer.low - blur or w > layer.high + blur:
                 continue
             found = near(b, other, layers, hits, start, chi2, 1.0, 4, whole, real)
-            own = take(b, hits[whole[FOUND, 0]], layer) if found > 0 else 0.0
-            if found > 0 and (since == 0 or own + since > 0):
-                gain += own + since
-                whole[PATH, n] = whole[FOUND, 0]
-                n, more = join(b, other, n + 1, FOUND, found, layers, hits, whole)
-                gain += more
-                scatter(b, layer.thickness, layer.disc, unit)
-                a[:] = b
-                number, going = other, True
-                break
+            if found > 0:
+                own = take(b, hits[whole[FOUND, 0]], layer)
+                if since == 0 or own + since > 0:
+                    gain += own + since
+                    whole[PATH, n] = whole[FOUND, 0]
+                    n, more = join(b, other, n + 1, FOUND, found, layers, hits, whole)
+                    gain += more
+                    scatter(b, layer.thickness, layer.disc, unit)
+                    a[:] = b
+                    number, going = other, True
+                    break
             if layer.low + blur < w < layer.high - blur:
                 missed += 1
                 since += MISSING
