@@ -113,9 +113,8 @@ def near(
     The state is at the middle of the layer (``depth`` 1), or at a hit of it (2: hits may be farther along the track).
     """
     layer = layers[number]
-    r = math.sqrt(a[X] * a[X] + a[Y] * a[Y])
-    cosine = max(abs(a[X] * a[COS] + a[Y] * a[SIN]) / r, 0.15)
-    tangent = math.sqrt(max(1 - cosine * cosine, 0.0)) / cosine
+    r, ahead = math.sqrt(a[X] * a[X] + a[Y] * a[Y]), abs(a[X] * a[COS] + a[Y] * a[SIN])
+    cosine, tangent = max(ahead / r, 0.15), min(abs(a[X] * a[SIN] - a[Y] * a[COS]) / ahead, 6.6)
     sigmas = math.sqrt(cut)
     across = sigmas * math.sqrt(a[TT])
     deep, error = depth * layer.spread, sigmas * layer.error_w
@@ -135,10 +134,12 @@ def near(
         for part in range(2):
             begin, end = span(start, number * BINS + bin_, first, last, part)
             for h in range(begin, end):
-                if hits[h].track >= 0:
+                apart, other = abs(hits[h].phi - phi), hits[h].radius if layer.disc else hits[h].z
+                if hits[h].track >= 0 or abs(other - w) > half or min(apart, 2 * math.pi - apart) > dphi:
                     continue
                 _, t, dz, vt, vz, c = residual(a, hits[h])
-                new = t * t / (a[TT] + vt) + dz * dz / (a[ZZ] + vz)
+                st, sz = a[TT] + vt, a[ZZ] + vz
+                new = (t * t * sz + dz * dz * st) / (st * sz)
                 if not (new < cut and c > 0.1) or (n == most and real[CHI2, n - 1] <= new):
                     continue
                 i = n - 1 if n == most else n

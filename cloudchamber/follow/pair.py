@@ -24,6 +24,8 @@ from cloudchamber.follow.state import (
     ZL,
     ZZ,
     Z,
+    arc_over_chord,
+    chord_over_arc,
     residual,
     scatter,
     update,
@@ -31,7 +33,6 @@ from cloudchamber.follow.state import (
 
 Array = NDArray[Any]
 
-PIPE = 0.003  # radiation lengths between the beam line and the first layer
 NARROW = 0.7  # window of ``promising`` in parts of that of ``near``, as errors are added up more generously
 MARGIN = 40.0  # mm outside of a layer where nothing is looked for
 WIDE = 0.3  # rad; a window in phi wider than this is not looked into
@@ -45,9 +46,7 @@ def circle(p: Any, q: Any) -> tuple[float, float, float]:
     s1, s2 = 0.5 * bend * p.radius, 0.5 * bend * q.radius
     if not (abs(s1) < 0.9 and abs(s2) < 0.9):
         return math.nan, 0.0, 0.0
-    if abs(bend) < 1e-9:
-        return bend, p.radius, q.radius
-    return bend, 2 * math.asin(s1) / bend, 2 * math.asin(s2) / bend
+    return bend, p.radius * arc_over_chord(s1), q.radius * arc_over_chord(s2)
 
 
 @njit(cache=True, error_model="numpy")
@@ -63,7 +62,6 @@ def begin(
     a[COS], a[SIN] = (p.x * c1 + p.y * s1) / p.radius, (p.y * c1 - p.x * s1) / p.radius
     a[BEND], a[Z], a[SLOPE] = bend, p.z - slope * arc1, slope
     a[TT], a[PP], a[KK], a[FIELD] = d0 * d0, 1.0, 1e-4, 1.0
-    scatter(a, PIPE, False, unit)
     carry(a, b, arc1, 2 * s1 * c1, 1 - 2 * s1 * s1, inner)
     b[ZZ], b[ZL], b[LL] = 1e8, 0.0, 1e4
     along, t, dz, vt, vz, _ = residual(b, p)
@@ -101,8 +99,9 @@ def promising(
     Windows are those that the filter would give, from the errors of the hits and of the impact parameter ``d0``, the
     scattering and the unevenness of the field.
     """
-    bend = math.copysign(max(abs(bend), 1e-9), bend)
-    slope, sigmas, found = (q.z - p.z) / (arc2 - arc1), NARROW * math.sqrt(chi2), 0
+    step, way1, way2 = 1 / (arc2 - arc1), 1 / arc1, 1 / arc2
+    slope, found = (q.z - p.z) * step, 0
+    steep = 1 / slope
     square, k = slope * slope, (bend / unit) ** 2
     lean = math.sqrt(1 + (1 / max(square, 1e-4) if outer.disc else square))
     kink = 0.0136 * 0.0136 * k * (outer.thickness + inner.thickness) * lean * (1 + MASS * MASS * k / (1 + square))
@@ -114,27 +113,34 @@ def promising(
             break
         layer = layers[row]
         if layer.disc:
-            arc = arc1 + (layer.at - p.z) / slope
-            if not (arc > arc2 and abs(bend) * arc < 2.4):
+            arc = arc1 + (layer.at - p.z) * steep
+            half = 0.5 * bend * arc
+            if not (arc > arc2 and abs(half) < 1.2):
                 continue
-            sine = math.sin(0.5 * bend * arc)
-            w = radius = 2 * sine / bend
+            w = radius = arc * chord_over_arc(half)
+            sine = 0.5 * bend * radius
         else:
             radius, sine = layer.at, 0.5 * bend * layer.at
             if not (radius > q.radius and abs(sine) < 0.95):
                 continue
-            arc = 2 * math.asin(sine) / bend
+            arc = radius * arc_over_chord(sine)
             w = p.z + slope * (arc - arc1)
         if not layer.low - MARGIN < w < layer.high + MARGIN:
             continue
-        run, lever = arc - arc2, (arc - arc1) / arc2
-        tangent, along = abs(sine) / math.sqrt(1 - sine * sine), 1 + run / (arc2 - arc1)
-        off, curl, hit = run / arc1 * lever * d0, 0.5 * UNEVEN * bend * run * arc, along * (1 + run / arc1) * error_t
-        across = sigmas * math.sqrt(off * off + kink * run * run * (1 + lever * lever) + curl * curl + hit * hit)
-        dw = sigmas * math.sqrt((along * error_z) ** 2 + kink * (1 + square) * run * run)
+        run, lever = arc - arc2, (arc - arc1) * way2
+        tangent, along, far = abs(sine) / math.sqrt(1 - sine * sine), 1 + run * step, run * way1
+        off, curl, hit = far * lever * d0, 0.5 * UNEVEN * bend * run * arc, along * (1 + far) * error_t
+        across = math.sqrt(off * off + kink * run * run * (1 + lever * lever) + curl * curl + hit * hit)
+        dw = math.sqrt((along * error_z) ** 2 + kink * (1 + square) * run * run)
+        area = 2 * math.pi * NARROW * NARROW * across * dw * (abs(steep) if layer.disc else 1.0)
+        cut = min(chi2, -2 * math.log(area * layer.density[bin_of(layer, w)]))
+        if cut <= 0:
+            continue
+        sigmas = NARROW * math.sqrt(cut)
+        across, dw = sigmas * across, sigmas * dw
         deep = layer.spread
         if layer.disc:
-            deep = (dw + deep) / max(abs(slope), 0.1)
+            deep = (dw + deep) * min(abs(steep), 10.0)
             dw = deep + across * tangent
         else:
             dw += abs(slope) * (deep * (1 + tangent) + across * tangent)

@@ -17,6 +17,7 @@ from cloudchamber.follow.state import (
     BEND,
     COS,
     FIELD,
+    LL,
     PK,
     SIN,
     SLOPE,
@@ -24,6 +25,9 @@ from cloudchamber.follow.state import (
     TT,
     ZL,
     ZZ,
+    X,
+    Y,
+    Z,
     place,
     reach,
     residual,
@@ -38,6 +42,13 @@ MOST = 24  # hits of a track
 MISSING = -3.0
 PRIOR = 100.0  # the filter goes back from the state at the last hit, its covariance made so many times larger
 OVERLAP = 15.0  # chi2 of a second hit in a layer, where modules overlap and their edges cut clusters
+
+
+@njit(cache=True, error_model="numpy")
+def most(a: Array, layer: Any) -> float:
+    """What ``take`` gives at most for a hit of the layer where the state is."""
+    area = 2 * math.pi * math.sqrt(a[TT] * a[ZZ]) / (abs(a[SLOPE]) if layer.disc else 1.0)
+    return -math.log(area * layer.density[bin_of(layer, place(a, layer.disc))])
 
 
 @njit(cache=True, error_model="numpy")
@@ -88,12 +99,23 @@ def overlaps(
 @njit(cache=True, error_model="numpy")
 def _ahead(a: Array, number: int, outward: bool, layers: Array, whole: Array, real: Array) -> int:
     """The layers that the track may meet next, nearest first: fills rows AHEAD, ARC, SINE, COSINE; how many."""
-    n = 0
+    n, r, blur, widen = 0, math.sqrt(a[X] * a[X] + a[Y] * a[Y]), 4 * math.sqrt(a[ZZ]), 4 * math.sqrt(a[LL])
     for k in range(NEXT):
         other = layers[number].onward[k] if outward else layers[number].inward[k]
         if other < 0:
             break
-        arc, sine, cosine = reach(a, layers[other].disc, layers[other].at)
+        layer = layers[other]
+        if layer.disc:
+            run = (layer.at - a[Z]) / a[SLOPE]
+            blurred = (blur + widen * run) / max(abs(a[SLOPE]), 0.1) + 4
+            if run < 0 or r + run < layer.low - blurred or r - run > layer.high + blurred:
+                continue
+        else:
+            run = abs(layer.at - r)  # at least
+            z, blurred = a[Z] + a[SLOPE] * run, blur + widen * run + 4
+            if (a[SLOPE] > 0 and z > layer.high + blurred) or (a[SLOPE] < 0 and z < layer.low - blurred):
+                continue
+        arc, sine, cosine = reach(a, layer.disc, layer.at)
         if arc <= 0:
             continue
         i = n

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cloudchamber.follow.cloud import BINS, FOUND, NEXT, PATH, SECTORS, THIRDS, bin_of, carry, near, sector, span
 from cloudchamber.follow.pair import begin, circle, promising
-from cloudchamber.follow.path import MOST, back, follow, join, take
+from cloudchamber.follow.path import MOST, back, follow, join, most, take
 from cloudchamber.follow.state import BEND, FIELD, KK, SIZE, reach, scatter
 
 Array = NDArray[Any]
@@ -103,7 +103,11 @@ def _third(
         if arc <= 0:
             continue
         carry(a, b, arc, sine, cosine, layer)
-        thirds = near(b, row, layers, hits, start, limits.seed_chi2, 1.0, 8, whole, real)
+        # With a larger chi2 a hit is as likely a stranger's.
+        cut = min(limits.seed_chi2, 2 * most(b, layer))
+        if cut <= 0:
+            continue
+        thirds = near(b, row, layers, hits, start, cut, 1.0, 8, whole, real)
         whole[THIRDS, :thirds] = whole[FOUND, :thirds]
         for i in range(thirds):
             third, known = whole[THIRDS, i], owner[first]

@@ -28,6 +28,28 @@ UNEVEN = 0.1  # of the field from one layer to the next: it is weaker towards th
 
 
 @njit(cache=True, error_model="numpy")
+def arc_over_chord(sine: float) -> float:
+    """``asin(sine) / sine``: the arc of a circle over its chord, if the sine is that of half its turn."""
+    q = sine * sine
+    if q < 0.1:
+        return 1 + q * (1 / 6 + q * (3 / 40 + q * (5 / 112 + q * (35 / 1152 + q * 63 / 2816))))
+    return math.asin(sine) / sine
+
+
+@njit(cache=True, error_model="numpy")
+def chord_over_arc(half: float) -> float:
+    """``sin(half) / half``: the chord of a circle over its arc, whose turn is twice ``half``; that below 1.2."""
+    q = half * half
+    return 1 - q * (1 / 6 - q * (1 / 120 - q * (1 / 5040 - q / 362880)))
+
+
+@njit(cache=True, error_model="numpy")
+def unit(square: float) -> float:
+    """One over the square root, of what mostly is close to 1."""
+    return 1.5 - 0.5 * square if abs(square - 1) < 1e-4 else 1 / math.sqrt(square)
+
+
+@njit(cache=True, error_model="numpy")
 def to_cylinder(a: Array, radius: float) -> tuple[float, float, float]:
     """Arc length to a radius and sine and cosine of the turn on the way; arc length -1 if it is not reached."""
     k = a[BEND]
@@ -49,10 +71,7 @@ def to_cylinder(a: Array, radius: float) -> tuple[float, float, float]:
     sine = k * chord
     if not (chord > 0 and abs(change) < 0.1 and abs(sine) < SHARPEST):
         return -1.0, 0.0, 1.0
-    cosine = 1 - sine * sine
-    q = sine * sine
-    arc = chord * (1 + q * (1 / 6 + q * (3 / 40 + q * 5 / 112))) if q < 0.02 else math.asin(sine) / k
-    return arc, sine, math.sqrt(cosine)
+    return chord * arc_over_chord(sine), sine, math.sqrt(1 - sine * sine)
 
 
 @njit(cache=True, error_model="numpy")
@@ -82,7 +101,10 @@ def toward(a: Array, hit: Any) -> tuple[float, float, float]:
 def move(a: Array, b: Array, arc: float, sine: float, cosine: float) -> None:
     """``b``: the state ``a`` moved by an arc."""
     k, half = a[BEND], 0.5 * arc * arc
-    straight, across = (arc, half * k) if abs(k * arc) < 1e-4 else (sine / k, (1 - cosine) / k)
+    straight, across = arc, half * k
+    if abs(k * arc) >= 1e-4:
+        radius = 1 / k
+        straight, across = sine * radius, (1 - cosine) * radius
     b[X] = a[X] + straight * a[COS] - across * a[SIN]
     b[Y] = a[Y] + straight * a[SIN] + across * a[COS]
     b[COS], b[SIN] = a[COS] * cosine - a[SIN] * sine, a[SIN] * cosine + a[COS] * sine
@@ -109,19 +131,19 @@ def adapt(a: Array, arc: float, field: float, radial: float, across: Array) -> N
     t = a[SLOPE]
     z = a[Z] - 0.5 * t * arc
     bx, by = across[0] + across[2] * z, across[1] + across[3] * z
-    pull = a[COS] * (by + radial * a[Y]) - a[SIN] * (bx + radial * a[X])
-    pull *= a[BEND] / a[FIELD] * arc
+    before = 1 / a[FIELD]
+    pull = (a[COS] * (by + radial * a[Y]) - a[SIN] * (bx + radial * a[X])) * a[BEND] * before * arc
     a[Z] -= 0.5 * pull * (1 + t * t) * arc
     a[SLOPE] -= pull * (1 + t * t)
     field -= t * (a[COS] * bx + a[SIN] * by)
     field = math.copysign(max(abs(field), WEAK), field)
-    ratio = field / a[FIELD] * (1 - pull * t)
+    ratio = field * before * (1 - pull * t)
     change = a[BEND] * (ratio - 1)
     shift, turn = change * arc * arc / 6, change * arc / 2
     a[X] -= shift * a[SIN]
     a[Y] += shift * a[COS]
     c, s = a[COS] - turn * a[SIN], a[SIN] + turn * a[COS]
-    norm = 1 / math.sqrt(c * c + s * s)
+    norm = unit(c * c + s * s)
     a[COS], a[SIN], a[BEND], a[FIELD] = c * norm, s * norm, a[BEND] * ratio, field
     a[TK] *= ratio
     a[PK] *= ratio
@@ -166,7 +188,7 @@ def update(a: Array, along: float, across: float, dz: float, vt: float, vz: floa
     a[Y] += along * a[SIN] + 0.5 * along * turn * a[COS] + c * k0 * across
     turn = k1 * across
     c, s = c - s * turn, s + c * turn
-    norm = 1 / math.sqrt(c * c + s * s)
+    norm = unit(c * c + s * s)
     a[COS], a[SIN] = c * norm, s * norm
     a[BEND] += k2 * across
     a[KK] -= k2 * a[TK]
