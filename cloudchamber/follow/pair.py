@@ -33,7 +33,7 @@ from cloudchamber.follow.state import (
 
 Array = NDArray[Any]
 
-NARROW = 0.7  # window of ``promising`` in parts of that of ``near``, as errors are added up more generously
+NARROW = 0.6  # window of ``promising`` in parts of that of ``near``, as errors are added up more generously
 MARGIN = 40.0  # mm outside of a layer where nothing is looked for
 WIDE = 0.3  # rad; a window in phi wider than this is not looked into
 
@@ -104,9 +104,11 @@ def promising(
     steep = 1 / slope
     square, k = slope * slope, (bend / unit) ** 2
     lean = math.sqrt(1 + (1 / max(square, 1e-4) if outer.disc else square))
-    kink = 0.0136 * 0.0136 * k * (outer.thickness + inner.thickness) * lean * (1 + MASS * MASS * k / (1 + square))
-    error_t = p.error_t + q.error_t + abs(0.5 * bend * q.radius) * (p.error_r + q.error_r)
-    error_z = p.error_z + q.error_z + abs(slope) * (p.error_r + q.error_r)
+    kink = 0.0136 * 0.0136 * k * outer.thickness * lean * (1 + MASS * MASS * k / (1 + square))
+    before = inner.thickness / outer.thickness
+    turned1, turned2 = 0.5 * bend * p.radius * p.error_r, 0.5 * bend * q.radius * q.error_r
+    t1, t2 = p.error_t * p.error_t + turned1 * turned1, q.error_t * q.error_t + turned2 * turned2
+    z1, z2 = p.error_z * p.error_z + square * p.error_r * p.error_r, q.error_z * q.error_z + square * q.error_r * q.error_r
     for i in range(NEXT):
         row = outer.seed[i]
         if row < 0:
@@ -128,11 +130,12 @@ def promising(
         if not layer.low - MARGIN < w < layer.high + MARGIN:
             continue
         run, lever = arc - arc2, (arc - arc1) * way2
-        tangent, along, far = abs(sine) / math.sqrt(1 - sine * sine), 1 + run * step, run * way1
-        off, curl, hit = far * lever * d0, 0.5 * UNEVEN * bend * run * arc, along * (1 + far) * error_t
-        across = math.sqrt(off * off + kink * run * run * (1 + lever * lever) + curl * curl + hit * hit)
-        dw = math.sqrt((along * error_z) ** 2 + kink * (1 + square) * run * run)
-        area = 2 * math.pi * NARROW * NARROW * across * dw * (abs(steep) if layer.disc else 1.0)
+        tangent, along = abs(sine) / math.sqrt(1 - sine * sine), run * step
+        # How the impact parameter and the two hits move the third one: the parabola through their offsets.
+        off, own1, own2, curl = run * way1 * lever * d0, along * arc * way1, (1 + along) * arc * way2, 0.5 * UNEVEN * bend * run * arc
+        across = math.sqrt(off * off + own1 * own1 * t1 + own2 * own2 * t2 + kink * run * run * (1 + lever * lever * before) + curl * curl)
+        dw = math.sqrt(along * along * z1 + (1 + along) ** 2 * z2 + kink * (1 + square) * run * run)
+        area = 2 * math.pi * NARROW * across * dw * (abs(steep) if layer.disc else 1.0)
         cut = min(chi2, -2 * math.log(area * layer.density[bin_of(layer, w)]))
         if cut <= 0:
             continue
