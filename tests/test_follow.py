@@ -175,8 +175,8 @@ def cloud(number: int = 4000, seed: int = 0) -> tuple[Array, Array, Array]:
     hits["x"], hits["y"], hits["phi"] = hits["radius"] * np.cos(phi), hits["radius"] * np.sin(phi), phi
     hits["error_t"], hits["error_r"], hits["error_z"] = 0.02, np.where(disc, 0.3, 0), np.where(disc, 0, 0.3)
     hits["layer"], hits["track"] = disc, np.where(random.random(number) < 0.2, 0, -1)
-    order, start = cells(layers, hits["layer"], hits["radius"], hits["phi"], hits["z"])
-    return layers, hits[order], start
+    order, start = cells(layers, hits)
+    return layers, rows(hits, order), start
 
 
 def test_cells_hold_every_hit_once_and_the_density_is_theirs() -> None:

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.integrate import cumulative_trapezoid
 
+from cloudchamber.follow.cloud import rows
+
 Array = NDArray[Any]
 
 MIDDLE = 10
@@ -49,11 +51,11 @@ def measure_field(hits: Array, reach: float) -> tuple[Array, Array]:
     each track, agree: bilinear least squares. It is 1 in the middle. That across is what changes the slopes
     (``adapt`` has the equations).
     """
-    hits = hits[np.lexsort((hits["radius"] ** 2 + hits["z"] ** 2, hits["track"]))]
+    hits = rows(hits, np.lexsort((hits["radius"] ** 2 + hits["z"] ** 2, hits["track"])))
     track = hits["track"].astype(np.int64)
     new = np.diff(track, prepend=-1) != 0
     once = new | (np.diff(hits["layer"], prepend=-1) != 0)
-    hits, track, new = hits[once], track[once], new[once]
+    hits, track, new = rows(hits, np.flatnonzero(once)), track[once], new[once]
     first = np.flatnonzero(new)
     x, y, z, error_r, error_z = (np.insert(hits[name], first, 0.0) for name in ("x", "y", "z", "error_r", "error_z"))
     error, track = np.insert(hits["error_t"], first, ANCHOR), np.insert(track, first, track[first])

@@ -17,6 +17,7 @@ from cloudchamber.follow.state import BEND, FIELD, KK, SIZE, reach, scatter
 Array = NDArray[Any]
 
 REACH = 2.5  # widths of its impact parameters that a pass reaches
+PRECISE = 0.1  # mm; a layer that measures both coordinates so well, as pixels do
 
 
 class Pass(NamedTuple):
@@ -49,12 +50,13 @@ PATHS = np.dtype(
     ]
 )
 
-#: A track: the state at its innermost hit, flying inwards; the chi2 of its path, the largest of one hit, the number of
-#: hits that count there; score and layers missed of the path; the number of hits in all.
+#: A track: the state at its innermost hit, flying inwards; the chi2 of its path, the largest of one hit, score; the radii
+#: of its innermost and outermost hit (mm); the number of hits that count for chi2, layers missed on the path; hits,
+#: layers, and hits in ``precise`` layers in all.
 TRACKS = np.dtype(
     [("state", np.float64, SIZE)]
-    + [(name, np.float64) for name in ("chi2", "worst", "score")]
-    + [(name, np.int64) for name in ("fitted", "missed", "hits")]
+    + [(name, np.float64) for name in ("chi2", "worst", "score", "begins", "ends")]
+    + [(name, np.int64) for name in ("fitted", "missed", "hits", "layers", "precise")]
 )
 
 
@@ -225,9 +227,15 @@ def take_best(
             continue
         states[0] = paths[i].state
         m, chi2, worst = back(states[0], states[1], n, limits.unit, layers, hits, start, whole, real)
-        for q in range(m):
-            hits[whole[PATH, q]].track = number
         track = tracks[number]
+        track.begins, track.ends, track.layers, track.precise = math.inf, 0.0, 0, 0
+        for q in range(m):
+            hit, new = hits[whole[PATH, q]], True
+            hit.track = number
+            for other in whole[PATH, :q]:
+                new &= hits[other].layer != hit.layer
+            track.begins, track.ends = min(track.begins, hit.radius), max(track.ends, hit.radius)
+            track.layers, track.precise = track.layers + new, track.precise + (layers[hit.layer].error_w < PRECISE)
         track.state[:], track.chi2, track.worst, track.fitted = states[0], chi2, worst, n
         track.score, track.missed, track.hits = paths[i].score, paths[i].missed, m
         number += 1

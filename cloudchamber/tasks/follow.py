@@ -31,6 +31,7 @@ from cloudchamber.follow import (
     measure_field,
     memory,
     radial,
+    rows,
     take_best,
 )  # fmt: skip
 from cloudchamber.physics import SPEED_OF_LIGHT, hit_sigmas, perigee
@@ -52,7 +53,6 @@ _ROUNDS = 3  # of the measurement of the field, at most
 _SETTLED = 0.05  # change of the field from which another round follows
 _NARROW = 1 / 4  # of the length along the beam of the first pass: where the tracks begin that measure the field
 _PATHS = 50_000  # memory for so many at first
-_PRECISE = 0.1  # mm; a layer that measures both coordinates so well, as pixels do
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,31 +152,17 @@ class Follow(nn.Module):
         """The tracks: ``point.id``, ``point.object``, and in ``object`` the columns ``FOLLOWED``."""
         if len(event) != 1:
             return batch([self.find(part) for part in unbatch(event)])
-        track, rows, begun, _ = self._tracks(event)
-        columns = {name: rows[name] for name in ("chi2", "worst", "score", "missed")}
+        track, found, begun, _ = self._tracks(event)
+        columns = {name: found[name] for name in FOLLOWED if name in TRACKS.names}
         columns["pass"] = self.begin.numpy()[begun, 0]
-        columns |= self._extent(event, track, len(rows))
         with np.errstate(all="ignore"):  # of a path that the filter could not go back on
-            columns |= {"ndf": 2 * rows["fitted"] - 5, **_perigee(rows["state"])}
+            columns |= {"ndf": 2 * found["fitted"] - 5, **_perigee(found["state"])}
             objects = {name: torch.from_numpy(column.astype(np.float32)) for name, column in columns.items()}
-        objects["hits"] = torch.from_numpy(rows["hits"].copy())
+        objects["hits"] = torch.from_numpy(found["hits"].copy())
         point = {"id": event.point["id"], "object": torch.from_numpy(track)}
         count = dict.fromkeys(event.count, torch.tensor([0])) | {"point": event.count["point"]}
-        count |= {"scene": torch.tensor([1]), "object": torch.tensor([len(rows)])}
+        count |= {"scene": torch.tensor([1]), "object": torch.tensor([len(found)])}
         return Event(point=point, object=objects, scene=event.scene, count=count)
-
-    def _extent(self, event: Event, track: Array, tracks: int) -> dict[str, Array]:
-        """Radius (mm) of the innermost and the outermost hit of each track, its layers, its hits in precise ones."""
-        rows = np.flatnonzero(track >= 0)
-        owner, layer = track[rows], np.searchsorted(self.keys.numpy(), layer_key(event).numpy()[rows])
-        radius = np.hypot(event.point["x"].numpy()[rows], event.point["y"].numpy()[rows])
-        begins, ends = np.full(tracks, np.inf), np.zeros(tracks)
-        np.minimum.at(begins, owner, radius)
-        np.maximum.at(ends, owner, radius)
-        layers = np.bincount(np.unique(owner * len(self.keys) + layer) // max(len(self.keys), 1), minlength=tracks)
-        fine = self.shape.numpy()[layer, SHAPE.index("error_w")] < _PRECISE
-        precise = np.bincount(owner[fine], minlength=tracks)
-        return {"begins": begins, "ends": ends, "layers": layers, "precise": precise}
 
     def forward(self, event: Event) -> Event:
         """The event with edges between hits that follow one another on a track."""
@@ -209,8 +195,8 @@ class Follow(nn.Module):
         hits["error_t"], hits["error_r"], hits["error_z"] = hit_sigmas(hits["x"], hits["y"], hits["z"])
         module = event.point["module"].numpy() if "module" in event.point else np.arange(len(where))
         hits["layer"], hits["module"], hits["track"] = layer[known], module[known], -1
-        order, start = cells(layers, layer[known], hits["radius"], hits["phi"], hits["z"])
-        hits, place, track = hits[order], known[order], np.full(len(where), -1)
+        order, start = cells(layers, hits)
+        hits, place, track = rows(hits, order), known[order], np.full(len(where), -1)
         paths, tracks, buffers = np.zeros(_PATHS, PATHS), np.zeros(len(hits), TRACKS), memory()
         self._measure_field(layers, hits, start, paths, tracks, buffers)
         found, number, tried = [], 0, []
@@ -224,7 +210,8 @@ class Follow(nn.Module):
                 found.append(number - before)
             track[place] = hits["track"]
             free = hits["track"] < 0
-            hits, place, start = hits[free], place[free], np.concatenate([[0], np.cumsum(free)])[start]
+            start = np.concatenate([[0], np.cumsum(free)])[start]
+            hits, place = rows(hits, np.flatnonzero(free)), place[free]
         return track, tracks[:number], np.repeat(np.arange(len(found)), found), np.array(tried, np.int64)
 
     def _measure_field(
@@ -250,7 +237,7 @@ class Follow(nn.Module):
                 paths, number, _ = _take(inner, outer, limits, paths, tracks, number, shared)
             if number == 0:
                 return
-            field, layers["across"] = measure_field(hits[hits["track"] >= 0], reach)
+            field, layers["across"] = measure_field(rows(hits, np.flatnonzero(hits["track"] >= 0)), reach)
             layers["field"], layers["radial"] = field_at(field, reach, z), field_at(radial(field, reach), reach, z)
             hits["track"] = -1
             if np.abs(field - before).max() < _SETTLED:
