@@ -61,14 +61,14 @@ def _line(hits: Float, order: NDArray[np.int64], arc: Float, p: Float) -> None:
 def _update(p: Float, cov: Float, j: Five, residual: float, variance: float, kept: Float) -> float:
     """Kalman update of parameters and covariance, in place, by one measured number with derivatives ``j``.
 
-    Returns its chi2; ``kept`` (12,) takes what the smoother needs: the derivatives, the gain, the innovation over its
+    Of the covariance the upper triangle alone is used. Returns the chi2; ``kept`` (12,) takes what the smoother needs: the derivatives, the gain, the innovation over its
     variance, and one over that variance.
     """
     c0 = cov[0, 0] * j[0] + cov[0, 1] * j[1] + cov[0, 2] * j[2] + cov[0, 3] * j[3] + cov[0, 4] * j[4]
-    c1 = cov[1, 0] * j[0] + cov[1, 1] * j[1] + cov[1, 2] * j[2] + cov[1, 3] * j[3] + cov[1, 4] * j[4]
-    c2 = cov[2, 0] * j[0] + cov[2, 1] * j[1] + cov[2, 2] * j[2] + cov[2, 3] * j[3] + cov[2, 4] * j[4]
-    c3 = cov[3, 0] * j[0] + cov[3, 1] * j[1] + cov[3, 2] * j[2] + cov[3, 3] * j[3] + cov[3, 4] * j[4]
-    c4 = cov[4, 0] * j[0] + cov[4, 1] * j[1] + cov[4, 2] * j[2] + cov[4, 3] * j[3] + cov[4, 4] * j[4]
+    c1 = cov[0, 1] * j[0] + cov[1, 1] * j[1] + cov[1, 2] * j[2] + cov[1, 3] * j[3] + cov[1, 4] * j[4]
+    c2 = cov[0, 2] * j[0] + cov[1, 2] * j[1] + cov[2, 2] * j[2] + cov[2, 3] * j[3] + cov[2, 4] * j[4]
+    c3 = cov[0, 3] * j[0] + cov[1, 3] * j[1] + cov[2, 3] * j[2] + cov[3, 3] * j[3] + cov[3, 4] * j[4]
+    c4 = cov[0, 4] * j[0] + cov[1, 4] * j[1] + cov[2, 4] * j[2] + cov[3, 4] * j[3] + cov[4, 4] * j[4]
     cj = (c0, c1, c2, c3, c4)
     inverse = 1 / (c0 * j[0] + c1 * j[1] + c2 * j[2] + c3 * j[3] + c4 * j[4] + variance)
     change = residual - (p[0] * j[0] + p[1] * j[1] + p[2] * j[2] + p[3] * j[3] + p[4] * j[4])
@@ -76,7 +76,7 @@ def _update(p: Float, cov: Float, j: Five, residual: float, variance: float, kep
         gain = cj[i] * inverse
         p[i] += gain * change
         kept[i], kept[5 + i] = j[i], gain
-        for k in range(5):
+        for k in range(i, 5):
             cov[i, k] -= gain * cj[k]
     kept[10], kept[11] = change * inverse, inverse
     chi2: float = change * change * inverse
@@ -86,7 +86,7 @@ def _update(p: Float, cov: Float, j: Five, residual: float, variance: float, kep
 @njit(cache=True, nogil=True)
 def _add(cov: Float, g: Five, variance: float) -> None:
     for i in range(5):
-        for k in range(5):
+        for k in range(i, 5):
             cov[i, k] += variance * g[i] * g[k]
 
 
@@ -223,13 +223,13 @@ def _smooth(kept: Float, order: NDArray[np.int64], chi2: float, hit_chi2: Float)
             for i in range(5):
                 m[i] = 0.0
                 for k in range(5):
-                    m[i] += b[i, k] * gain[k]
+                    m[i] += b[min(i, k), max(i, k)] * gain[k]
                 w[half] -= gain[i] * a[i]
             for i in range(5):
                 d[half] += gain[i] * m[i]
             for i in range(5):
                 a[i] += j[i] * w[half]
-                for k in range(5):
+                for k in range(i, 5):
                     b[i, k] += d[half] * j[i] * j[k] - j[i] * m[k] - m[i] * j[k]
         det = d[0] * d[1] - both * both
         lost = w[0] * w[0] * d[1] - 2 * w[0] * w[1] * both + w[1] * w[1] * d[0]
@@ -292,7 +292,9 @@ def fit_all(
             result[i] = p
             if not math.isfinite(total):
                 break
-            covariance[i], chi2[i] = work[1], total
+            chi2[i] = total
+            for k in range(5):
+                covariance[i, k, k:], covariance[i, k:, k] = work[1][k, k:], work[1][k, k:]
             worst = _smooth(work[2], order, total, own_chi2)
             largest[i] = own_chi2[order[worst]]
             few = fitted[i] <= 4 or 2 * (fitted[i] - 1) < len(own)
