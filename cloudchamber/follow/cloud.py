@@ -89,7 +89,7 @@ def cells(layers: Array, hits: Array) -> tuple[Array, Array]:
     for h in range(len(hits)):
         order[start[cell[h] + 1]] = h
         start[cell[h] + 1] += 1
-    return order, start[:-1]
+    return order, start[:-1].astype(np.int32)
 
 
 @njit(cache=True, error_model="numpy")

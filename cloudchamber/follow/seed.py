@@ -156,7 +156,7 @@ def follow_pairs(
 
     Returns the number of paths, -1 where ``paths`` is too short, and that of pairs of hits that were tried.
     """
-    states, owner, number, tried = np.zeros((4, SIZE)), np.full(len(hits), -1), 0, 0  # owner: the best path of each hit
+    states, owner, number, tried = np.zeros((4, SIZE)), np.full(len(hits), -1, np.int32), 0, 0  # owner: the best path of each hit
     layer, rows = layers[inner], BINS * SECTORS
     for second in range(start[outer * rows], start[(outer + 1) * rows]):
         hit = hits[second]

@@ -210,7 +210,7 @@ class Follow(nn.Module):
                 found.append(number - before)
             track[place] = hits["track"]
             free = hits["track"] < 0
-            start = np.concatenate([[0], np.cumsum(free)])[start]
+            start = np.concatenate([[0], np.cumsum(free)]).astype(np.int32)[start]
             hits, place = rows(hits, np.flatnonzero(free)), place[free]
         return track, tracks[:number], np.repeat(np.arange(len(found)), found), np.array(tried, np.int64)
 
