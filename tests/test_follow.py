@@ -14,8 +14,9 @@ from scipy.stats import chi2 as chi2_distribution
 from cloudchamber.data.features import layer_key
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event, batch
-from cloudchamber.follow import HIT, LAYER, cells, measure_density, memory
+from cloudchamber.follow import HIT, LAYER, cells, measure_density, memory, rows
 from cloudchamber.follow.cloud import BINS, CHI2, FOUND, SECTORS, near
+from cloudchamber.follow.path import at_most, misses, take
 from cloudchamber.follow.state import (
     BEND,
     FIELD,
@@ -27,6 +28,8 @@ from cloudchamber.follow.state import (
     TT,
     UNEVEN,
     ZZ,
+    arc_over_chord,
+    chord_over_arc,
     move,
     reach,
     residual,
@@ -54,15 +57,15 @@ def states(number: int, seed: int = 0) -> list[Array]:
         bend = random.choice([-1, 1]) * 6e-4 / (0.15 + random.exponential(1))
         place = [radius * np.cos(phi), radius * np.sin(phi), np.cos(turned), np.sin(turned), bend]
         a = np.array([*place, random.uniform(-500, 500), random.normal(0, 2), *np.zeros(9), 1.0])
-        for rows, width in ((TRANSVERSE, [0.1, 3e-3, 2e-5]), (ALONG, [0.3, 5e-3])):
+        for block, width in ((TRANSVERSE, [0.1, 3e-3, 2e-5]), (ALONG, [0.3, 5e-3])):
             root = random.normal(size=(len(width),) * 2) * np.array(width)[:, None]
-            a[np.array(rows)] = root @ root.T
+            a[np.array(block)] = root @ root.T
         found.append(a)
     return found
 
 
-def covariance(a: Array, rows: Any) -> Array:
-    return a[np.array(rows)]
+def covariance(a: Array, block: Any) -> Array:
+    return a[np.array(block)]
 
 
 @pytest.mark.parametrize("a", states(8))
@@ -98,6 +101,29 @@ def test_layers_are_reached(a: Array) -> None:
         move(a, b, arc, sine, cosine)
         assert b[5] == pytest.approx(a[5] + 100 * np.sign(a[SLOPE]))
     assert reach(a, True, a[5] - 100 * np.sign(a[SLOPE]))[0] == -1
+
+
+def test_arcs_and_chords() -> None:
+    sine, half = np.linspace(1e-6, 0.95, 200), np.linspace(1e-6, 1.2, 200)
+    assert [arc_over_chord(s) for s in sine] == pytest.approx(np.arcsin(sine) / sine, rel=3e-8)
+    assert [chord_over_arc(h) for h in half] == pytest.approx(np.sin(half) / half, rel=3e-7)
+
+
+def test_a_track_meets_no_layer_of_those_it_is_said_to_miss() -> None:
+    layers, refused = np.zeros(2, LAYER), [0, 0]
+    layers["disc"], layers["at"] = [False, True], [400, 900]
+    layers["low"], layers["high"] = [-300, 100], [300, 250]
+    for a in states(2000, seed=6):
+        for row, layer in enumerate(layers):
+            if misses(a, layer):
+                refused[row] += 1
+                arc, sine, cosine = reach(a, bool(layer["disc"]), float(layer["at"]))
+                if arc > 0:
+                    b = np.zeros(SIZE)
+                    move(a, b, arc, sine, cosine)
+                    place = np.hypot(b[0], b[1]) if layer["disc"] else b[5]
+                    assert not layer["low"] < place < layer["high"]
+    assert min(refused) > 300
 
 
 def _on_circle(a: Array, arc: float) -> Array:
@@ -136,13 +162,13 @@ def test_the_update_is_that_of_kalman(a: Array) -> None:
     across, dz, vt, vz = 0.05, -0.2, 0.02**2, 0.3**2
     before = a.copy()
     update(a, 0.0, across, dz, vt, vz)
-    for rows, found, measured, variance in (
+    for block, found, measured, variance in (
         (TRANSVERSE, [None, None, a[BEND] - before[BEND]], across, vt),
         (ALONG, [a[5] - before[5], a[SLOPE] - before[SLOPE]], dz, vz),
     ):
-        c = covariance(before, rows)
+        c = covariance(before, block)
         gain = c[:, 0] / (c[0, 0] + variance)
-        assert covariance(a, rows) == pytest.approx(c - np.outer(gain, c[0]), rel=1e-6, abs=1e-12)
+        assert covariance(a, block) == pytest.approx(c - np.outer(gain, c[0]), rel=1e-6, abs=1e-12)
         for change, expected in zip(found, gain * measured, strict=True):
             assert change is None or change == pytest.approx(expected)
     c = covariance(before, TRANSVERSE)
@@ -150,6 +176,19 @@ def test_the_update_is_that_of_kalman(a: Array) -> None:
     assert a[:2] == pytest.approx(before[:2] + shift * np.array([-before[3], before[2]]))
     # The direction turns by a tangent for an angle.
     assert np.arctan2(a[3], a[2]) - np.arctan2(before[3], before[2]) == pytest.approx(np.arctan(turn), abs=1e-9)
+
+
+@pytest.mark.parametrize("disc", [False, True])
+def test_no_hit_is_worth_more_than_the_most(disc: bool) -> None:
+    layer, random = np.zeros(1, LAYER), np.random.default_rng(5)
+    layer["disc"], layer["low"], layer["high"], layer["density"] = disc, -1000, 1000, 0.01
+    for a in states(200, seed=7):
+        x, y = a[:2] + random.normal(0, 0.1) * np.array([-a[3], a[2]])
+        new = hit(x, y, a[5] + random.normal(0, 0.3), error_r=0.1 if disc else 0.0)
+        _, t, dz, vt, vz, _ = residual(a, new)
+        chi2 = t**2 / (a[TT] + vt) + dz**2 / (a[ZZ] + vz)
+        most = at_most(a, layer[0])
+        assert take(a, new, layer[0]) <= most - 0.5 * chi2 + 1e-9
 
 
 def test_scattering_by_hand() -> None:

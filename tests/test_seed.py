@@ -96,7 +96,7 @@ def test_where_a_third_hit_is_looked_for(d0: float) -> None:
             other["track"] = track
             other["phi"] = np.mod(other["phi"] + shift + np.pi, 2 * np.pi) - np.pi
             other["x"], other["y"] = other["radius"] * np.cos(other["phi"]), other["radius"] * np.sin(other["phi"])
-            order, start = cells(layers, other["layer"], other["radius"], other["phi"], other["z"])
+            order, start = cells(layers, other)
             bits.append(
                 promising(p, q, *circle(p, q), layers[0], layers[1], 9.0, d0, UNIT, layers, other[order], start)
             )

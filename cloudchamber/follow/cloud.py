@@ -34,9 +34,11 @@ LAYER = np.dtype(
 
 #: Hits, mm and rad, sorted by cell; ``layer`` is a row of the layers, ``track`` -1 for a free hit.
 HIT = np.dtype(
-    [(name, np.float64) for name in ("phi", "z", "radius")] + [("track", np.int32), ("layer", np.int16)]
+    [(name, np.float64) for name in ("phi", "z", "radius")]
+    + [("track", np.int32), ("layer", np.int16)]
     + [(name, np.float64) for name in ("x", "y")]
-    + [(name, np.float32) for name in ("error_t", "error_r", "error_z")] + [("module", np.int32)],
+    + [(name, np.float32) for name in ("error_t", "error_r", "error_z")]
+    + [("module", np.int32)],
     align=True,
 )
 

@@ -33,7 +33,7 @@ from cloudchamber.follow.state import (
 
 Array = NDArray[Any]
 
-NARROW = 0.6  # window of ``promising`` in parts of that of ``near``, as errors are added up more generously
+NARROW = 0.6  # window of ``promising`` in parts of that of ``near``, as its widths are added up more generously
 MARGIN = 40.0  # mm outside of a layer where nothing is looked for
 WIDE = 0.3  # rad; a window in phi wider than this is not looked into
 
@@ -90,68 +90,68 @@ def _any_hit(phi: float, w: float, dphi: float, dw: float, row: int, layers: Arr
 
 
 @njit(cache=True, error_model="numpy")
+def _variances(hit: Any, bend: float, square: float) -> tuple[float, float]:
+    """Of a hit across a track from the beam line, and along z, given the square of its slope."""
+    turned = 0.5 * bend * hit.radius * hit.error_r
+    return hit.error_t * hit.error_t + turned * turned, hit.error_z * hit.error_z + square * hit.error_r * hit.error_r
+
+
+@njit(cache=True, error_model="numpy")
+def _crossing(layer: Any, p: Any, q: Any, bend: float, arc1: float, arc2: float, slope: float) -> tuple[float, float]:
+    """Where the circle of two hits meets a layer behind: arc and radius; 0 where it does not."""
+    if layer.disc:
+        arc = arc1 + (layer.at - p.z) / slope
+        half = 0.5 * bend * arc
+        return (arc, arc * chord_over_arc(half)) if arc > arc2 and abs(half) < 1.2 else (0.0, 0.0)
+    sine = 0.5 * bend * layer.at
+    return (layer.at * arc_over_chord(sine), layer.at) if layer.at > q.radius and abs(sine) < 0.95 else (0.0, 0.0)
+
+
+@njit(cache=True, error_model="numpy")
 def promising(
     p: Any, q: Any, bend: float, arc1: float, arc2: float, inner: Any, outer: Any, chi2: float, d0: float, unit: float,
     layers: Array, hits: Array, start: Array,
 ) -> int:  # fmt: skip
     """Which of the layers of a third hit have one near the ``circle`` of two, a bit for each: ``near`` in short.
 
-    Windows are those that the filter would give, from the errors of the hits and of the impact parameter ``d0``, the
-    scattering and the unevenness of the field.
+    Windows are those that the filter would give: the errors of the hits and the impact parameter ``d0`` move the third
+    one as the parabola through their offsets does; scattering and the unevenness of the field add to it.
     """
-    step, way1, way2 = 1 / (arc2 - arc1), 1 / arc1, 1 / arc2
-    slope, found = (q.z - p.z) * step, 0
-    steep = 1 / slope
-    square, k = slope * slope, (bend / unit) ** 2
+    step, slope, found = 1 / (arc2 - arc1), (q.z - p.z) / (arc2 - arc1), 0
+    square, k, steep = slope * slope, (bend / unit) ** 2, 1 / max(abs(slope), 0.1)
     lean = math.sqrt(1 + (1 / max(square, 1e-4) if outer.disc else square))
-    kink = 0.0136 * 0.0136 * k * outer.thickness * lean * (1 + MASS * MASS * k / (1 + square))
-    before = inner.thickness / outer.thickness
-    turned1, turned2 = 0.5 * bend * p.radius * p.error_r, 0.5 * bend * q.radius * q.error_r
-    t1, t2 = p.error_t * p.error_t + turned1 * turned1, q.error_t * q.error_t + turned2 * turned2
-    z1, z2 = p.error_z * p.error_z + square * p.error_r * p.error_r, q.error_z * q.error_z + square * q.error_r * q.error_r
+    kink = 0.0136 * 0.0136 * k * lean * (1 + MASS * MASS * k / (1 + square))  # squared, per radiation length
+    (t1, z1), (t2, z2) = _variances(p, bend, square), _variances(q, bend, square)
     for i in range(NEXT):
         row = outer.seed[i]
         if row < 0:
             break
         layer = layers[row]
-        if layer.disc:
-            arc = arc1 + (layer.at - p.z) * steep
-            half = 0.5 * bend * arc
-            if not (arc > arc2 and abs(half) < 1.2):
-                continue
-            w = radius = arc * chord_over_arc(half)
-            sine = 0.5 * bend * radius
-        else:
-            radius, sine = layer.at, 0.5 * bend * layer.at
-            if not (radius > q.radius and abs(sine) < 0.95):
-                continue
-            arc = radius * arc_over_chord(sine)
-            w = p.z + slope * (arc - arc1)
-        if not layer.low - MARGIN < w < layer.high + MARGIN:
+        arc, radius = _crossing(layer, p, q, bend, arc1, arc2, slope)
+        w = radius if layer.disc else p.z + slope * (arc - arc1)
+        if not (arc > 0 and layer.low - MARGIN < w < layer.high + MARGIN):
             continue
-        run, lever = arc - arc2, (arc - arc1) * way2
+        sine, run, lever = 0.5 * bend * radius, arc - arc2, (arc - arc1) / arc2
         tangent, along = abs(sine) / math.sqrt(1 - sine * sine), run * step
-        # How the impact parameter and the two hits move the third one: the parabola through their offsets.
-        off, own1, own2, curl = run * way1 * lever * d0, along * arc * way1, (1 + along) * arc * way2, 0.5 * UNEVEN * bend * run * arc
-        across = math.sqrt(off * off + own1 * own1 * t1 + own2 * own2 * t2 + kink * run * run * (1 + lever * lever * before) + curl * curl)
-        dw = math.sqrt(along * along * z1 + (1 + along) ** 2 * z2 + kink * (1 + square) * run * run)
-        area = 2 * math.pi * NARROW * across * dw * (abs(steep) if layer.disc else 1.0)
-        cut = min(chi2, -2 * math.log(area * layer.density[bin_of(layer, w)]))
+        off, first, second = run / arc1 * lever * d0, along * arc / arc1, (1 + along) * arc / arc2
+        bent = kink * (outer.thickness + lever * lever * inner.thickness) + (0.5 * UNEVEN * bend * arc) ** 2
+        across = math.sqrt(off * off + first * first * t1 + second * second * t2 + bent * run * run)
+        dw = math.sqrt(along**2 * z1 + (1 + along) ** 2 * z2 + kink * outer.thickness * (1 + square) * run * run)
+        area = 2 * math.pi * NARROW * across * dw * (steep if layer.disc else 1.0)
+        cut = min(chi2, -2 * math.log(area * layer.density[bin_of(layer, w)]))  # see ``at_most``
         if cut <= 0:
             continue
-        sigmas = NARROW * math.sqrt(cut)
+        sigmas, deep = NARROW * math.sqrt(cut), layer.spread
         across, dw = sigmas * across, sigmas * dw
-        deep = layer.spread
         if layer.disc:
-            deep = (dw + deep) * min(abs(steep), 10.0)
+            deep = (dw + deep) * steep
             dw = deep + across * tangent
         else:
             dw += abs(slope) * (deep * (1 + tangent) + across * tangent)
         dw += sigmas * layer.error_w
         dphi = (across * (1 + tangent) + tangent * deep + sigmas * layer.error_t + 0.05) / radius
-        phi = q.phi + 0.5 * bend * run
         if w + dw < layer.low or w - dw > layer.high:
             continue
-        if dphi > WIDE or _any_hit(phi, w, dphi, dw, row, layers, hits, start):
+        if dphi > WIDE or _any_hit(q.phi + 0.5 * bend * run, w, dphi, dw, row, layers, hits, start):
             found |= 1 << i
     return found

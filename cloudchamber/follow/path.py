@@ -45,8 +45,8 @@ OVERLAP = 15.0  # chi2 of a second hit in a layer, where modules overlap and the
 
 
 @njit(cache=True, error_model="numpy")
-def most(a: Array, layer: Any) -> float:
-    """What ``take`` gives at most for a hit of the layer where the state is."""
+def at_most(a: Array, layer: Any) -> float:
+    """What ``take`` gives at most for a hit of the layer where the state is; half the chi2 of the hit less."""
     area = 2 * math.pi * math.sqrt(a[TT] * a[ZZ]) / (abs(a[SLOPE]) if layer.disc else 1.0)
     return -math.log(area * layer.density[bin_of(layer, place(a, layer.disc))])
 
@@ -97,25 +97,29 @@ def overlaps(
 
 
 @njit(cache=True, error_model="numpy")
+def misses(a: Array, layer: Any) -> bool:
+    """Whether a track cannot meet a layer, as its arc is no shorter than the way: a bound, cheaper than ``reach``."""
+    r = math.sqrt(a[X] * a[X] + a[Y] * a[Y])
+    way = (layer.at - a[Z]) / a[SLOPE] if layer.disc else abs(layer.at - r)
+    blur = 4 * (math.sqrt(a[ZZ]) + math.sqrt(a[LL]) * way)
+    if layer.disc:
+        blur = blur / max(abs(a[SLOPE]), 0.1) + 4
+        return bool(way < 0 or r + way < layer.low - blur or r - way > layer.high + blur)
+    z, blur = a[Z] + a[SLOPE] * way, blur + 4
+    return bool((a[SLOPE] > 0 and z > layer.high + blur) or (a[SLOPE] < 0 and z < layer.low - blur))
+
+
+@njit(cache=True, error_model="numpy")
 def _ahead(a: Array, number: int, outward: bool, layers: Array, whole: Array, real: Array) -> int:
     """The layers that the track may meet next, nearest first: fills rows AHEAD, ARC, SINE, COSINE; how many."""
-    n, r, blur, widen = 0, math.sqrt(a[X] * a[X] + a[Y] * a[Y]), 4 * math.sqrt(a[ZZ]), 4 * math.sqrt(a[LL])
+    n = 0
     for k in range(NEXT):
         other = layers[number].onward[k] if outward else layers[number].inward[k]
         if other < 0:
             break
-        layer = layers[other]
-        if layer.disc:
-            run = (layer.at - a[Z]) / a[SLOPE]
-            blurred = (blur + widen * run) / max(abs(a[SLOPE]), 0.1) + 4
-            if run < 0 or r + run < layer.low - blurred or r - run > layer.high + blurred:
-                continue
-        else:
-            run = abs(layer.at - r)  # at least
-            z, blurred = a[Z] + a[SLOPE] * run, blur + widen * run + 4
-            if (a[SLOPE] > 0 and z > layer.high + blurred) or (a[SLOPE] < 0 and z < layer.low - blurred):
-                continue
-        arc, sine, cosine = reach(a, layer.disc, layer.at)
+        if misses(a, layers[other]):
+            continue
+        arc, sine, cosine = reach(a, layers[other].disc, layers[other].at)
         if arc <= 0:
             continue
         i = n

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cloudchamber.follow.cloud import BINS, FOUND, NEXT, PATH, SECTORS, THIRDS, bin_of, carry, near, sector, span
 from cloudchamber.follow.pair import begin, circle, promising
-from cloudchamber.follow.path import MOST, back, follow, join, most, take
+from cloudchamber.follow.path import MOST, at_most, back, follow, join, take
 from cloudchamber.follow.state import BEND, FIELD, KK, SIZE, reach, scatter
 
 Array = NDArray[Any]
@@ -50,9 +50,9 @@ PATHS = np.dtype(
     ]
 )
 
-#: A track: the state at its innermost hit, flying inwards; the chi2 of its path, the largest of one hit, score; the radii
-#: of its innermost and outermost hit (mm); the number of hits that count for chi2, layers missed on the path; hits,
-#: layers, and hits in ``precise`` layers in all.
+#: A track: the state at its innermost hit, flying inwards; the chi2 of its path, the largest of one hit, score; radii
+#: where it ``begins`` and ``ends``, mm; the hits that count for chi2, layers missed on the path; hits, layers, and hits
+#: in layers that are ``precise``, in all.
 TRACKS = np.dtype(
     [("state", np.float64, SIZE)]
     + [(name, np.float64) for name in ("chi2", "worst", "score", "begins", "ends")]
@@ -105,8 +105,7 @@ def _third(
         if arc <= 0:
             continue
         carry(a, b, arc, sine, cosine, layer)
-        # With a larger chi2 a hit is as likely a stranger's.
-        cut = min(limits.seed_chi2, 2 * most(b, layer))
+        cut = min(limits.seed_chi2, 2 * at_most(b, layer))  # beyond it a hit is as likely a stranger's
         if cut <= 0:
             continue
         thirds = near(b, row, layers, hits, start, cut, 1.0, 8, whole, real)
@@ -156,7 +155,8 @@ def follow_pairs(
 
     Returns the number of paths, -1 where ``paths`` is too short, and that of pairs of hits that were tried.
     """
-    states, owner, number, tried = np.zeros((4, SIZE)), np.full(len(hits), -1, np.int32), 0, 0  # owner: the best path of each hit
+    states, number, tried = np.zeros((4, SIZE)), 0, 0
+    owner = np.full(len(hits), -1, np.int32)  # the best path of each hit
     layer, rows = layers[inner], BINS * SECTORS
     for second in range(start[outer * rows], start[(outer + 1) * rows]):
         hit = hits[second]

@@ -61,8 +61,8 @@ def _line(hits: Float, order: NDArray[np.int64], arc: Float, p: Float) -> None:
 def _update(p: Float, cov: Float, j: Five, residual: float, variance: float, kept: Float) -> float:
     """Kalman update of parameters and covariance, in place, by one measured number with derivatives ``j``.
 
-    Of the covariance the upper triangle alone is used. Returns the chi2; ``kept`` (12,) takes what the smoother needs: the derivatives, the gain, the innovation over its
-    variance, and one over that variance.
+    Of the covariance the upper triangle alone is used. Returns the chi2; ``kept`` (12,) takes what the smoother needs:
+    the derivatives, the gain, the innovation over its variance, and one over that variance.
     """
     c0 = cov[0, 0] * j[0] + cov[0, 1] * j[1] + cov[0, 2] * j[2] + cov[0, 3] * j[3] + cov[0, 4] * j[4]
     c1 = cov[0, 1] * j[0] + cov[1, 1] * j[1] + cov[1, 2] * j[2] + cov[1, 3] * j[3] + cov[1, 4] * j[4]

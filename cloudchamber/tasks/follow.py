@@ -46,6 +46,7 @@ FOLLOWED = (
     "precise",
 )  # fmt: skip
 
+_FOUND = ("chi2", "worst", "score", "missed", "begins", "ends", "layers", "precise")  # of these ``TRACKS`` has itself
 _TABLES = ("onward", "seed", "inward")
 _RARE, _RARE_SEED = 0.003, 0.02  # share of the transitions from a layer below which one is left out
 UNIT = SPEED_OF_LIGHT * 2e-3  # GeV / mm, of curvature times pT in 2 T
@@ -153,7 +154,7 @@ class Follow(nn.Module):
         if len(event) != 1:
             return batch([self.find(part) for part in unbatch(event)])
         track, found, begun, _ = self._tracks(event)
-        columns = {name: found[name] for name in FOLLOWED if name in TRACKS.names}
+        columns = {name: found[name] for name in _FOUND}
         columns["pass"] = self.begin.numpy()[begun, 0]
         with np.errstate(all="ignore"):  # of a path that the filter could not go back on
             columns |= {"ndf": 2 * found["fitted"] - 5, **_perigee(found["state"])}
