@@ -201,6 +201,9 @@ def reconstruct(
         float | None,
         typer.Option(help="Least probability: a higher one for fewer fakes.", min=0, max=1),
     ] = None,
+    passes: Annotated[
+        int | None, typer.Option(help="Only the first so many: faster, no soft or displaced tracks.", min=1)
+    ] = None,
 ) -> None:
     """Find the tracks of events."""
     from cloudchamber.checkpoint import SHIPPED
@@ -212,7 +215,7 @@ def reconstruct(
         model = model.resolve() if model and str(model) not in SHIPPED else model
     source = open_events(events)
     outcome = reconstruct(
-        source, output, model, lambda name: _say(f"{name}: done"), workers, dask, engine.value, threshold
+        source, output, model, lambda name: _say(f"{name}: done"), workers, dask, engine.value, threshold, passes
     )
     _say(f"{outcome.rows} tracks in {outcome.events} of {len(source)} events -> {output}")
     outcome.complain()

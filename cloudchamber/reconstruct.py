@@ -26,6 +26,7 @@ from cloudchamber.metrics import Fraction
 from cloudchamber.outcome import Outcome, growing_table, results
 from cloudchamber.tasks import Task
 from cloudchamber.tasks.edges import pair_rates
+from cloudchamber.tasks.follow import Follow
 from cloudchamber.tasks.tracks import track_pairs, without_outliers
 
 _FINDERS = ("edges", "quality", "condense")
@@ -47,11 +48,18 @@ class Reconstructor:
 
     ``model``: a checkpoint, the name of one that ships, or None: see ``checkpoint.model_path``. ``engine``: what runs
     the networks, ``torch`` or ``onnx``. ``threshold``: least probability of what makes or is a track, from 0 to 1, None
-    for that of the model; a higher one is less efficient and has fewer fakes. Raises ``UserError`` for a file that is
-    no checkpoint, or one of a task that makes no tracks.
+    for that of the model; a higher one is less efficient and has fewer fakes. ``passes``: of a finder that follows
+    tracks only the first so many, None for all: see ``FollowConfig``. Raises ``UserError`` for a file that is no
+    checkpoint, one of a task that makes no tracks, or passes that it does not have.
     """
 
-    def __init__(self, model: str | Path | None = None, engine: str = "torch", threshold: float | None = None) -> None:
+    def __init__(
+        self,
+        model: str | Path | None = None,
+        engine: str = "torch",
+        threshold: float | None = None,
+        passes: int | None = None,
+    ) -> None:
         path = model_path(model)
         self.task: Task
         self.task, self.run = checkpoint.load(path)
@@ -64,6 +72,11 @@ class Reconstructor:
             use_onnx(self.task, self.run, path)
         if threshold is not None:
             self.task.config = replace(self.run.task, threshold=threshold)
+        if passes is not None:
+            graph = getattr(self.task, "graph", None)
+            if not isinstance(graph, Follow):
+                raise UserError(f"{path}: passes: expected a model whose graph.kind is 'follow': others make none")
+            graph.limit(passes)
 
     def __call__(self, event: Event) -> Event:
         """Tracks of an event: ``point.id``, ``point.object``, in ``object`` the columns of ``HelixFit`` and ``hits``.
@@ -100,6 +113,7 @@ def reconstruct(
     dask: str | None = None,
     engine: str = "torch",
     threshold: float | None = None,
+    passes: int | None = None,
 ) -> Outcome:
     """Write the tracks of all events to ``directory``, both files atomically, and tell what failed.
 
@@ -112,11 +126,11 @@ def reconstruct(
 
     ``workers`` processes share the events (see ``pool.in_processes``), or the workers of the Dask cluster whose
     scheduler has the address ``dask``, which read the same files. What is written does not depend on them.
-    ``engine``, ``threshold``: see ``Reconstructor``.
+    ``engine``, ``threshold``, ``passes``: see ``Reconstructor``.
     """
     if engine == "onnx":  # here, once for all processes
         cached(model_path(model))
-    start, outcome, seen = partial(_start, model, engine, threshold), Outcome(), dict[int, str]()
+    start, outcome, seen = partial(_start, model, engine, threshold, passes), Outcome(), dict[int, str]()
     items = [(index, name, load) for index, (name, load) in enumerate(source.entries)]
     found = results(start, items, source.names, outcome.failed, workers, dask)
     with closing(found), _writing(Path(directory)) as write:
@@ -160,10 +174,10 @@ class _Written:
 
 
 def _start(
-    model: str | Path | None, engine: str, threshold: float | None
+    model: str | Path | None, engine: str, threshold: float | None, passes: int | None
 ) -> Callable[[tuple[int, str, Callable[[], Event]]], _Written | str]:
     """Makes, once in a process, what is called for each event there: index, name and how to load it."""
-    return partial(_work, Reconstructor(model, engine, threshold))
+    return partial(_work, Reconstructor(model, engine, threshold, passes))
 
 
 def _work(finder: Reconstructor, item: tuple[int, str, Callable[[], Event]]) -> _Written | str:

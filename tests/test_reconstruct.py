@@ -336,6 +336,21 @@ def test_a_higher_threshold_keeps_fewer_tracks(toys: list[Event]) -> None:
     assert none.rows("object") == 0
 
 
+def test_the_first_passes_alone(toys: list[Event]) -> None:
+    every, first = (Reconstructor(threshold=0.0, passes=passes)(toys[0]) for passes in (None, 1))
+    assert torch.equal(
+        first.point["object"] >= 0, torch.isin(every.point["object"], torch.arange(first.rows("object")))
+    )
+    assert 0 < first.rows("object") < every.rows("object")
+    assert torch.equal(first.object["quality"], every.object["quality"][: first.rows("object")])
+
+
+@pytest.mark.parametrize(("model", "passes", "message"), [("follow", 5, "at most 4"), ("graph", 1, "'follow'")])
+def test_passes_that_a_model_does_not_have(model: str, passes: int, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Reconstructor(model, passes=passes)
+
+
 @pytest.mark.parametrize("threshold", [0.0, 1.0])
 def test_an_extreme_threshold_of_edges(threshold: float, toys: list[Event]) -> None:
     found = Reconstructor("graph", threshold=threshold)(toys[0])

@@ -149,6 +149,12 @@ class Follow(nn.Module):
             worthy = (self.begin[:, 0].numpy() < number) | (good > self.config.worth * 1e-3 * tried)
             self.begin = self.begin[torch.from_numpy(worthy)]
 
+    def limit(self, passes: int) -> None:
+        """Make only the first so many passes from now on: faster; what the others are there for is not found."""
+        if passes > len(self.passes):
+            raise UserError(f"passes: expected at most {len(self.passes)}, which the model has, found {passes}")
+        self.passes = self.passes[:passes]
+
     def find(self, event: Event) -> Event:
         """The tracks: ``point.id``, ``point.object``, and in ``object`` the columns ``FOLLOWED``."""
         if len(event) != 1:
