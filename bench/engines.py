@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -21,6 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench.compare import machine
+from bench.tracks import describe
 from cloudchamber import checkpoint
 from cloudchamber.checkpoint import shipped_model
 from cloudchamber.data import open_events
@@ -103,10 +104,10 @@ def pipelines(model: Path, events: Iterable[Event], repeats: int) -> list[Row]:
     return rows
 
 
-def table(rows: list[Row], threads: int) -> str:
+def table(rows: list[Row], head: str) -> str:
     """Markdown: medians, and their ratio to those of PyTorch."""
     lines = [
-        f"{platform.processor() or platform.machine()}, {threads} threads; ONNX Runtime, PyTorch {torch.__version__}",
+        head,
         "",
         "| what | engine | edges (hits) | seconds | CPU s | time / torch | CPU / torch | largest error |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -137,6 +138,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     use_threads(options.threads)
+    head = f"{describe(machine())} {options.threads} threads."
     try:
         source = open_events(options.events)
         events = [source[index] for index in range(min(len(source), options.limit))]
@@ -144,7 +146,7 @@ def main() -> None:
             rows = networks(options.model, events, options.repeats, options.threads, Path(directory))
             rows += pipelines(options.model, events, options.repeats)
         with atomic(options.path) as path:
-            path.write_text(table(rows, options.threads))
+            path.write_text(table(rows, head))
         print(options.path.read_text(), end="")
     except UserError as error:
         raise SystemExit(f"error: {error}") from None
