@@ -80,9 +80,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory, toys: list[Event]) -> Cal
                 raw["graph"] = {**raw["graph"], "weights": str(make(raw["graph"]["weights"])[0])}
             run, task = checkpoint.start(parse(raw, "test"))
             task.fit(toys)
-            if isinstance(
-                task, Quality
-            ):  # toys are so alike that some columns are constant: what differs would be huge
+            if isinstance(task, Quality):
+                # Toys are so alike that some columns are constant: what differs from them would be huge.
                 task.scale.deviation.clamp_(min=0.1)
             path = directory / "model.safetensors"
             checkpoint.save(path, {f"weights/{key}": tensor for key, tensor in task.state_dict().items()}, run)

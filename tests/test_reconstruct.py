@@ -338,11 +338,10 @@ def test_a_higher_threshold_keeps_fewer_tracks(toys: list[Event]) -> None:
 
 def test_the_first_passes_alone(toys: list[Event]) -> None:
     every, first = (Reconstructor(threshold=0.0, passes=passes)(toys[0]) for passes in (None, 1))
-    assert torch.equal(
-        first.point["object"] >= 0, torch.isin(every.point["object"], torch.arange(first.rows("object")))
-    )
-    assert 0 < first.rows("object") < every.rows("object")
-    assert torch.equal(first.object["quality"], every.object["quality"][: first.rows("object")])
+    tracks = first.rows("object")
+    assert 0 < tracks < every.rows("object")
+    assert torch.equal(first.point["object"] >= 0, torch.isin(every.point["object"], torch.arange(tracks)))
+    assert torch.equal(first.object["quality"], every.object["quality"][:tracks])
 
 
 @pytest.mark.parametrize(("model", "passes", "message"), [("follow", 5, "at most 4"), ("graph", 1, "'follow'")])
