@@ -156,7 +156,7 @@ def main() -> None:
         name, _, threshold = arguments.finder.partition("@")
         kind, _, config = name.partition("-")
         least = float(threshold) if threshold else None
-        passes = int(config) if kind == "follow" and config else None
+        passes = int(config) if kind == "follow" and config.isdecimal() else None
         model = arguments.model or (kind if passes else name)
         finder = kalman(config) if kind == "ckf" else trained(model, source[0], least, passes)
         tracks: dict[int, Event] = {}
