@@ -118,6 +118,13 @@ def span(start: Array, row: int, first: int, last: int, part: int) -> tuple[int,
 
 
 @njit(cache=True, error_model="numpy")
+def within(hit: Any, disc: bool, phi: float, w: float, dphi: float, dw: float) -> bool:
+    """Whether a hit of a layer is free and in a window there."""
+    apart, other = abs(hit.phi - phi), hit.radius if disc else hit.z
+    return bool(hit.track < 0 and abs(other - w) < dw and min(apart, 2 * math.pi - apart) < dphi)
+
+
+@njit(cache=True, error_model="numpy")
 def near(
     a: Array, number: int, layers: Array, hits: Array, start: Array, cut: float, depth: float, most: int,
     whole: Array, real: Array,
@@ -148,8 +155,7 @@ def near(
         for part in range(2):
             begin, end = span(start, number * BINS + bin_, first, last, part)
             for h in range(begin, end):
-                apart, other = abs(hits[h].phi - phi), hits[h].radius if layer.disc else hits[h].z
-                if hits[h].track >= 0 or abs(other - w) > half or min(apart, 2 * math.pi - apart) > dphi:
+                if not within(hits[h], layer.disc, phi, w, dphi, half):
                     continue
                 _, t, dz, vt, vz, c = residual(a, hits[h])
                 st, sz = a[TT] + vt, a[ZZ] + vz

@@ -8,7 +8,7 @@ from typing import Any
 from numba import njit
 from numpy.typing import NDArray
 
-from cloudchamber.follow.cloud import BINS, NEXT, bin_of, carry, sector, span
+from cloudchamber.follow.cloud import BINS, NEXT, bin_of, carry, sector, span, within
 from cloudchamber.follow.state import (
     BEND,
     COS,
@@ -83,8 +83,7 @@ def _any_hit(phi: float, w: float, dphi: float, dw: float, row: int, layers: Arr
         for part in range(2):
             begin_, end = span(start, row * BINS + bin_, first, last, part)
             for h in range(begin_, end):
-                apart, other = abs(hits[h].phi - phi), hits[h].radius if layer.disc else hits[h].z
-                if min(apart, 2 * math.pi - apart) < dphi and abs(other - w) < dw and hits[h].track < 0:
+                if within(hits[h], layer.disc, phi, w, dphi, dw):
                     return True
     return False
 

@@ -45,10 +45,17 @@ OVERLAP = 15.0  # chi2 of a second hit in a layer, where modules overlap and the
 
 
 @njit(cache=True, error_model="numpy")
+def _gain(a: Array, layer: Any, st: float, sz: float, cosine: float) -> float:
+    """Log of the likelihood ratio of a hit where it is expected, from the variances across the track and along z."""
+    area: float = 2 * math.pi * math.sqrt(st * sz) / (cosine * (cosine * abs(a[SLOPE]) if layer.disc else 1.0))
+    return -math.log(area * layer.density[bin_of(layer, place(a, layer.disc))])
+
+
+@njit(cache=True, error_model="numpy")
 def at_most(a: Array, layer: Any) -> float:
     """What ``take`` gives at most for a hit of the layer where the state is; half the chi2 of the hit less."""
-    area = 2 * math.pi * math.sqrt(a[TT] * a[ZZ]) / (abs(a[SLOPE]) if layer.disc else 1.0)
-    return -math.log(area * layer.density[bin_of(layer, place(a, layer.disc))])
+    most: float = _gain(a, layer, a[TT], a[ZZ], 1.0)
+    return most
 
 
 @njit(cache=True, error_model="numpy")
@@ -56,8 +63,7 @@ def take(a: Array, hit: Any, layer: Any) -> float:
     """Update the state with a hit; returns the log of the likelihood ratio: see above."""
     along, t, dz, vt, vz, cosine = residual(a, hit)
     st, sz = a[TT] + vt, a[ZZ] + vz
-    area: float = 2 * math.pi * math.sqrt(st * sz) / (cosine * (cosine * abs(a[SLOPE]) if layer.disc else 1.0))
-    gain = -math.log(area * layer.density[bin_of(layer, place(a, layer.disc))])
+    gain = _gain(a, layer, st, sz, cosine)
     update(a, along, t, dz, vt, vz)
     return float(gain - 0.5 * (t * t / st + dz * dz / sz))
 

@@ -44,7 +44,7 @@ def chord_over_arc(half: float) -> float:
 
 
 @njit(cache=True, error_model="numpy")
-def unit(square: float) -> float:
+def one_over_root(square: float) -> float:
     """One over the square root, of what mostly is close to 1."""
     return 1.5 - 0.5 * square if abs(square - 1) < 1e-4 else 1 / math.sqrt(square)
 
@@ -143,7 +143,7 @@ def adapt(a: Array, arc: float, field: float, radial: float, across: Array) -> N
     a[X] -= shift * a[SIN]
     a[Y] += shift * a[COS]
     c, s = a[COS] - turn * a[SIN], a[SIN] + turn * a[COS]
-    norm = unit(c * c + s * s)
+    norm = one_over_root(c * c + s * s)
     a[COS], a[SIN], a[BEND], a[FIELD] = c * norm, s * norm, a[BEND] * ratio, field
     a[TK] *= ratio
     a[PK] *= ratio
@@ -188,7 +188,7 @@ def update(a: Array, along: float, across: float, dz: float, vt: float, vz: floa
     a[Y] += along * a[SIN] + 0.5 * along * turn * a[COS] + c * k0 * across
     turn = k1 * across
     c, s = c - s * turn, s + c * turn
-    norm = unit(c * c + s * s)
+    norm = one_over_root(c * c + s * s)
     a[COS], a[SIN] = c * norm, s * norm
     a[BEND] += k2 * across
     a[KK] -= k2 * a[TK]
