@@ -87,6 +87,43 @@ def test_a_particle_may_end_anywhere(finder: Follow, toy: Callable[..., Event]) 
     assert found.object["ends"].max() < finder.find(whole).object["ends"].min()
 
 
+def test_hits_of_a_second_module_are_added(finder: Follow, toy: Callable[..., Event]) -> None:
+    """Every particle crosses a second module 3 mm behind that in one layer."""
+    whole = toy(81, tracks=40, noise=0)
+    layers, point = layer_key(whole), whole.point
+    double = torch.nonzero(layers == layers.unique()[3]).squeeze(1)
+    second = {name: column[double] for name, column in point.items()}
+    way = 3 / torch.hypot(second["tpx"], second["tpy"])
+    second |= {name: second[name] + way * second[f"tp{name}"] for name in "xyz"} | {"module": second["module"] + 1}
+    second["id"] = second["id"] + len(layers)
+    event = Event(
+        point={name: torch.cat([column, second[name]]) for name, column in point.items()},
+        object=whole.object,
+        scene=whole.scene,
+    )
+    track = finder.find(event).point["object"]
+    assert ((track[len(layers) :] == track[double]) & (track[double] >= 0)).float().mean() > 0.95
+
+
+def test_tracks_are_completed_in_the_end(
+    finder: Follow, toy: Callable[..., Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hit of the last layer eight errors off (1.2 mm / sqrt(12)) is too far for the passes, and added after them."""
+    event = toy(82, tracks=40, noise=40)
+    last = layer_key(event) == layer_key(event).max()
+    off = event.with_columns("point", z=event.point["z"] + torch.where(last, 8 * 1.2 / 12**0.5, 0.0))
+    after = finder.find(off).point["object"]
+    monkeypatch.setattr(follow, "complete_all", lambda *arguments: None)
+    before, particle = finder.find(off).point["object"], event.point["object"]
+    added = (before < 0) & (after >= 0)
+    assert torch.equal(after[~added], before[~added])
+    shared = torch.zeros((int(before.max()) + 1, int(particle.max()) + 1))
+    true = (before >= 0) & (particle >= 0)
+    shared.index_put_((before[true], particle[true]), torch.ones(()), accumulate=True)
+    assert added.sum() > 5
+    assert (particle[added] == shared.argmax(1)[after[added]]).float().mean() > 0.8
+
+
 def test_extent_of_tracks(finder: Follow, toys: list[Event]) -> None:
     found, point = finder.find(toys[0]), toys[0].point
     radius, keys = torch.hypot(point["x"], point["y"]), layer_key(toys[0])

@@ -6,12 +6,14 @@ Kalman filter takes it on from layer to layer, to the likeliest hit at each, the
 A function in one file calls those of others: numba does not see when they change. Remove ``__pycache__`` then.
 """
 
+from cloudchamber.follow.best import TRACKS, complete_all, take_best
 from cloudchamber.follow.cloud import BINS, HIT, LAYER, NEXT, cells, measure_density, memory, rows
 from cloudchamber.follow.field import NODES, field_at, measure_field, radial
-from cloudchamber.follow.seed import PATHS, TRACKS, Pass, follow_pairs, take_best
+from cloudchamber.follow.seed import PATHS, Pass, follow_pairs
 from cloudchamber.follow.state import FIELD
 
 __all__ = [
     "BINS", "FIELD", "HIT", "LAYER", "NEXT", "NODES", "PATHS", "TRACKS", "Pass",
-    "cells", "field_at", "follow_pairs", "measure_density", "measure_field", "memory", "radial", "rows", "take_best",
+    "cells", "complete_all", "field_at", "follow_pairs", "measure_density", "measure_field", "memory", "radial", "rows",
+    "take_best",
 ]  # fmt: skip

@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from cloudchamber.follow.state import COS, SIN, SLOPE, TT, ZZ, X, Y, Z, adapt, move, place, residual
+from cloudchamber.follow.state import COS, LL, SIN, SLOPE, TT, ZZ, X, Y, Z, adapt, move, place, residual
 
 Array = NDArray[Any]
 
@@ -145,7 +145,9 @@ def near(
         half = deep + across * tangent * cosine + error
     else:
         w = a[Z]
-        half = sigmas * math.sqrt(a[ZZ]) + abs(a[SLOPE]) * (deep / cosine + across * tangent) + error
+        half = (
+            sigmas * math.sqrt(a[ZZ] + deep * deep * a[LL]) + abs(a[SLOPE]) * (deep / cosine + across * tangent) + error
+        )
     dphi = (across / cosine + tangent * deep + sigmas * layer.error_t + 0.05) / r
     if not (w + half >= layer.low and w - half <= layer.high and dphi <= 1.5):  # nan, too
         return 0
@@ -157,8 +159,7 @@ def near(
             for h in range(begin, end):
                 if not within(hits[h], layer.disc, phi, w, dphi, half):
                     continue
-                _, t, dz, vt, vz, c = residual(a, hits[h])
-                st, sz = a[TT] + vt, a[ZZ] + vz
+                _, t, dz, st, sz, c = residual(a, hits[h])
                 new = (t * t * sz + dz * dz * st) / (st * sz)
                 if not (new < cut and c > 0.1) or (n == most and real[CHI2, n - 1] <= new):
                     continue

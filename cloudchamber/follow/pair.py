@@ -64,13 +64,13 @@ def begin(
     a[TT], a[PP], a[KK], a[FIELD] = d0 * d0, 1.0, 1e-4, 1.0
     carry(a, b, arc1, 2 * s1 * c1, 1 - 2 * s1 * s1, inner)
     b[ZZ], b[ZL], b[LL] = 1e8, 0.0, 1e4
-    along, t, dz, vt, vz, _ = residual(b, p)
-    update(b, along, t, dz, vt, vz)
+    along, t, dz, st, sz, _ = residual(b, p)
+    update(b, along, t, dz, st, sz)
     scatter(b, inner.thickness, inner.disc, unit)
     run, turn = arc2 - arc1, b[BEND] * (arc2 - arc1)
     carry(b, a, run, math.sin(turn), math.cos(turn), outer)
-    along, t, dz, vt, vz, _ = residual(a, q)
-    update(a, along, t, dz, vt, vz)
+    along, t, dz, st, sz, _ = residual(a, q)
+    update(a, along, t, dz, st, sz)
     scatter(a, outer.thickness, outer.disc, unit)
 
 

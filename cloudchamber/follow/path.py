@@ -14,16 +14,10 @@ from numpy.typing import NDArray
 
 from cloudchamber.follow.cloud import AHEAD, ARC, COSINE, FOUND, NEXT, PATH, SINE, bin_of, carry, near
 from cloudchamber.follow.state import (
-    BEND,
-    COS,
     FIELD,
     LL,
-    PK,
-    SIN,
     SLOPE,
-    TP,
     TT,
-    ZL,
     ZZ,
     X,
     Y,
@@ -33,6 +27,7 @@ from cloudchamber.follow.state import (
     residual,
     scatter,
     toward,
+    turn,
     update,
 )  # fmt: skip
 
@@ -41,6 +36,7 @@ Array = NDArray[Any]
 MOST = 24  # hits of a track
 MISSING = -3.0
 PRIOR = 100.0  # the filter goes back from the state at the last hit, its covariance made so many times larger
+LOOSE = 40.0  # chi2 of a hit that completes a track
 OVERLAP = 15.0  # chi2 of a second hit in a layer, where modules overlap and their edges cut clusters
 
 
@@ -61,10 +57,9 @@ def at_most(a: Array, layer: Any) -> float:
 @njit(cache=True, error_model="numpy")
 def take(a: Array, hit: Any, layer: Any) -> float:
     """Update the state with a hit; returns the log of the likelihood ratio: see above."""
-    along, t, dz, vt, vz, cosine = residual(a, hit)
-    st, sz = a[TT] + vt, a[ZZ] + vz
+    along, t, dz, st, sz, cosine = residual(a, hit)
     gain = _gain(a, layer, st, sz, cosine)
-    update(a, along, t, dz, vt, vz)
+    update(a, along, t, dz, st, sz)
     return float(gain - 0.5 * (t * t / st + dz * dz / sz))
 
 
@@ -83,8 +78,8 @@ def join(
             old = whole[PATH, q]
             there |= old == new or (hits[old].layer == number and hits[old].module == hits[new].module)
         if not there and n < MOST:
-            _, t, dz, vt, vz, _ = residual(a, hits[new])
-            if t * t / (a[TT] + vt) + dz * dz / (a[ZZ] + vz) < OVERLAP:
+            _, t, dz, st, sz, _ = residual(a, hits[new])
+            if t * t / st + dz * dz / sz < OVERLAP:
                 gain += take(a, hits[new], layers[number])
                 whole[PATH, n] = new
                 n += 1
@@ -180,33 +175,63 @@ def follow(
 
 
 @njit(cache=True, error_model="numpy")
-def back(
-    a: Array, b: Array, n: int, unit: float, layers: Array, hits: Array, start: Array, whole: Array, real: Array
-) -> tuple[int, float, float]:
-    """From the state at the last hit back through the path of ``n``, its first three completed, and on inwards.
+def retrace(
+    a: Array, b: Array, n: int, m: int, outward: bool, beside: int, unit: float, layers: Array, hits: Array,
+    start: Array, whole: Array, real: Array,
+) -> tuple[int, float, float]:  # fmt: skip
+    """From a state at one end of a path of ``n`` to the other; hits beside its first ``beside`` are put behind ``m``.
 
-    Returns the number of hits, the chi2 of those that were there, and the largest chi2 of one. The state then is that
-    at the innermost hit, flying inwards.
+    Returns the number of hits, the chi2 of those of the path, and the largest chi2 of one.
     """
-    a[COS], a[SIN], a[BEND], a[SLOPE] = -a[COS], -a[SIN], -a[BEND], -a[SLOPE]
-    a[TP], a[PK], a[ZL] = -a[TP], -a[PK], -a[ZL]
-    a[TT:FIELD] *= PRIOR
-    chi2, worst, m = 0.0, 0.0, n
-    for i in range(n - 1, -1, -1):
+    chi2, worst = 0.0, 0.0
+    for step in range(n):
+        i = step if outward else n - 1 - step
         h = whole[PATH, i]
         layer = layers[hits[h].layer]
         arc, sine, cosine = toward(a, hits[h])
         if arc > 0:
             carry(a, b, arc, sine, cosine, layer)
             a[:] = b
-        along, t, dz, vt, vz, _ = residual(a, hits[h])
-        own = t * t / (a[TT] + vt) + dz * dz / (a[ZZ] + vz)
+        along, t, dz, st, sz, _ = residual(a, hits[h])
+        own = t * t / st + dz * dz / sz
         chi2, worst = chi2 + own, max(worst, own)
-        update(a, along, t, dz, vt, vz)
-        if i < 3:
+        update(a, along, t, dz, st, sz)
+        if i < beside:
             m, _ = overlaps(a, h, m, layers, hits, start, whole, real)
-        if i == 0 or hits[whole[PATH, i - 1]].layer != hits[h].layer:
+        if step == n - 1 or hits[whole[PATH, i + 1 if outward else i - 1]].layer != hits[h].layer:
             scatter(a, layer.thickness, layer.disc, unit)
+    return m, chi2, worst
+
+
+@njit(cache=True, error_model="numpy")
+def back(
+    a: Array, b: Array, n: int, unit: float, layers: Array, hits: Array, start: Array, whole: Array, real: Array
+) -> tuple[int, float, float]:
+    """From the state at the last hit back through the path of ``n``, its first three completed, and on inwards.
+
+    Returns what ``retrace`` does. The state then is that at the innermost hit, flying inwards.
+    """
+    turn(a)
+    a[TT:FIELD] *= PRIOR
+    m, chi2, worst = retrace(a, b, n, n, False, 3, unit, layers, hits, start, whole, real)
     first = hits[whole[PATH, 0]].layer
     m, _, _ = follow(a, b, first, m, False, OVERLAP, 1, unit, layers, hits, start, whole, real)
     return m, chi2, worst
+
+
+@njit(cache=True, error_model="numpy")
+def complete(
+    states: Array, n: int, unit: float, layers: Array, hits: Array, start: Array, whole: Array, real: Array
+) -> int:
+    """Add free hits to a path of ``n``, from ``states[0]`` at its innermost hit, flying inwards: the new number.
+
+    They lie further inwards, beside its hits, or further outwards, and may be as far off as ``LOOSE``.
+    """
+    first, last = hits[whole[PATH, 0]].layer, hits[whole[PATH, n - 1]].layer
+    a, b, c = states[0], states[1], states[2]
+    c[:] = a
+    m, _, _ = follow(c, b, first, n, False, LOOSE, 1, unit, layers, hits, start, whole, real)
+    turn(a)
+    m, _, _ = retrace(a, b, n, m, True, n, unit, layers, hits, start, whole, real)
+    m, _, _ = follow(a, b, last, m, True, LOOSE, 1, unit, layers, hits, start, whole, real)
+    return int(m)

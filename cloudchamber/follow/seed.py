@@ -1,4 +1,4 @@
-"""Seeds of three hits and the beam line, followed; and which of the paths are taken. Compiled."""
+"""Seeds of three hits and the beam line, followed. Compiled."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 
 from cloudchamber.follow.cloud import BINS, FOUND, NEXT, PATH, SECTORS, THIRDS, bin_of, carry, near, sector, span
 from cloudchamber.follow.pair import begin, circle, promising
-from cloudchamber.follow.path import MOST, at_most, back, follow, join, take
+from cloudchamber.follow.path import MOST, at_most, follow, join, take
 from cloudchamber.follow.state import BEND, FIELD, KK, SIZE, reach, scatter
 
 Array = NDArray[Any]
 
 REACH = 2.5  # widths of its impact parameters that a pass reaches
-PRECISE = 0.1  # mm; a layer that measures both coordinates so well, as pixels do
 
 
 class Pass(NamedTuple):
@@ -48,15 +47,6 @@ PATHS = np.dtype(
         ("missed", np.int64),
         ("state", np.float64, SIZE),
     ]
-)
-
-#: A track: the state at its innermost hit, flying inwards; the chi2 of its path, the largest of one hit, score; radii
-#: where it ``begins`` and ``ends``, mm; the hits that count for chi2, layers missed on the path; hits, layers, and hits
-#: in layers that are ``precise``, in all.
-TRACKS = np.dtype(
-    [("state", np.float64, SIZE)]
-    + [(name, np.float64) for name in ("chi2", "worst", "score", "begins", "ends")]
-    + [(name, np.int64) for name in ("fitted", "missed", "hits", "layers", "precise")]
 )
 
 
@@ -198,45 +188,3 @@ def follow_pairs(
                     if number < 0:
                         return -1, tried
     return number, tried
-
-
-@njit(cache=True, error_model="numpy")
-def take_best(
-    paths: Array,
-    limits: Pass,
-    tracks: Array,
-    number: int,
-    layers: Array,
-    hits: Array,
-    start: Array,
-    whole: Array,
-    real: Array,
-) -> int:
-    """Take paths, best first, whose hits are free but for ``limits.shared``; complete them with the filter going back.
-
-    Numbers their hits and fills ``tracks`` from ``number`` on: returns the new number of tracks.
-    """
-    states = np.zeros((2, SIZE))
-    for i in np.argsort(-paths["score"], kind="mergesort"):
-        n = 0
-        for q in range(paths[i].number):
-            if hits[paths[i].hits[q]].track < 0:
-                whole[PATH, n] = paths[i].hits[q]
-                n += 1
-        if n < limits.hits or paths[i].number - n > limits.shared:
-            continue
-        states[0] = paths[i].state
-        m, chi2, worst = back(states[0], states[1], n, limits.unit, layers, hits, start, whole, real)
-        track = tracks[number]
-        track.begins, track.ends, track.layers, track.precise = math.inf, 0.0, 0, 0
-        for q in range(m):
-            hit, new = hits[whole[PATH, q]], True
-            hit.track = number
-            for other in whole[PATH, :q]:
-                new &= hits[other].layer != hit.layer
-            track.begins, track.ends = min(track.begins, hit.radius), max(track.ends, hit.radius)
-            track.layers, track.precise = track.layers + new, track.precise + (layers[hit.layer].error_w < PRECISE)
-        track.state[:], track.chi2, track.worst, track.fitted = states[0], chi2, worst, n
-        track.score, track.missed, track.hits = paths[i].score, paths[i].missed, m
-        number += 1
-    return number

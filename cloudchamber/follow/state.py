@@ -88,6 +88,13 @@ def reach(a: Array, disc: bool, at: float) -> tuple[float, float, float]:
 
 
 @njit(cache=True, error_model="numpy")
+def turn(a: Array) -> None:
+    """The state of the track that flies the other way."""
+    a[COS], a[SIN], a[BEND], a[SLOPE] = -a[COS], -a[SIN], -a[BEND], -a[SLOPE]
+    a[TP], a[PK], a[ZL] = -a[TP], -a[PK], -a[ZL]
+
+
+@njit(cache=True, error_model="numpy")
 def toward(a: Array, hit: Any) -> tuple[float, float, float]:
     """Arc length to where the track is nearest to a hit, and sine and cosine of the turn on the way."""
     dx, dy, k = hit.x - a[X], hit.y - a[Y], a[BEND]
@@ -166,7 +173,8 @@ def scatter(a: Array, thickness: float, disc: bool, unit: float) -> None:
 
 @njit(cache=True, error_model="numpy")
 def residual(a: Array, hit: Any) -> tuple[float, float, float, float, float, float]:
-    """Of a hit near a state: how far along and across it and along z, their variances, cosine to the normal."""
+    """Of a hit near a state: how far along and across it and along z, the variances of the last two, those of hit and
+    state together, and the cosine to the normal."""
     dx, dy = hit.x - a[X], hit.y - a[Y]
     along = dx * a[COS] + dy * a[SIN]
     across = dy * a[COS] - dx * a[SIN] - 0.5 * a[BEND] * along * along
@@ -174,13 +182,19 @@ def residual(a: Array, hit: Any) -> tuple[float, float, float, float, float, flo
     c2, s2 = cosine * cosine, max(1 - cosine * cosine, 0.0)
     first, second = hit.error_t * hit.error_t, hit.error_r * hit.error_r
     vt, vz = first * c2 + second * s2, hit.error_z * hit.error_z + a[SLOPE] * a[SLOPE] * (second * c2 + first * s2)
+    vt += a[TT] + along * (2 * a[TP] + along * a[PP])
+    vz += a[ZZ] + along * (2 * a[ZL] + along * a[LL])
     return along, across, hit.z - a[Z] - a[SLOPE] * along, vt, vz, cosine
 
 
 @njit(cache=True, error_model="numpy")
 def update(a: Array, along: float, across: float, dz: float, vt: float, vz: float) -> None:
-    """The state at a hit, given what ``_residual`` says of it."""
-    vt, vz = a[TT] + vt, a[ZZ] + vz
+    """The state at a hit, given what ``residual`` says of it: its errors grow on the way there, as in ``move``."""
+    tp, zl = a[TP] + along * a[PP], a[ZL] + along * a[LL]
+    a[TT] += along * (a[TP] + tp)
+    a[ZZ] += along * (a[ZL] + zl)
+    a[TK] += along * a[PK]
+    a[TP], a[ZL] = tp, zl
     k0, k1, k2 = a[TT] / vt, a[TP] / vt, a[TK] / vt
     turn = a[BEND] * along
     c, s = a[COS] - turn * a[SIN], a[SIN] + turn * a[COS]

@@ -25,6 +25,7 @@ from cloudchamber.follow import (
     TRACKS,
     Pass,
     cells,
+    complete_all,
     field_at,
     follow_pairs,
     measure_density,
@@ -205,18 +206,20 @@ class Follow(nn.Module):
         order, start = cells(layers, hits)
         hits, place, track = rows(hits, order), known[order], np.full(len(where), -1)
         paths, tracks, buffers = np.zeros(_PATHS, PATHS), np.zeros(len(hits), TRACKS), memory()
+        measure_density(layers, start)
         self._measure_field(layers, hits, start, paths, tracks, buffers)
         found, number, tried = [], 0, []
         for row, limits in enumerate(self.passes):
-            measure_density(layers, start)
-            shared = layers, hits, start, *buffers
+            shared, first = (layers, hits, start, *buffers), number
             for inner, outer in self.begin[self.begin[:, 0] == row, 1:].numpy():
                 before = number
                 paths, number, pairs = _take(inner, outer, limits, paths, tracks, number, shared)
                 tried.append(pairs)
                 found.append(number - before)
-            track[place] = hits["track"]
-            free = hits["track"] < 0
+            left = hits["track"] < 0
+            measure_density(layers, np.concatenate([[0], np.cumsum(left)])[start])
+            complete_all(_inside_out(hits), first, number, tracks, UNIT, *shared)
+            track[place], free = hits["track"], hits["track"] < 0
             start = np.concatenate([[0], np.cumsum(free)]).astype(np.int32)[start]
             hits, place = rows(hits, np.flatnonzero(free)), place[free]
         return track, tracks[:number], np.repeat(np.arange(len(found)), found), np.array(tried, np.int64)
@@ -234,7 +237,6 @@ class Follow(nn.Module):
         z = np.where(layers["disc"][:, None], layers["at"][:, None], middle)
         begin = self.begin[self.begin[:, 0] == 0, 1:].numpy()
         begin = begin[layers["disc"][begin[:, 0]] != layers["disc"][begin[:, 1]]]
-        measure_density(layers, start)
         layers["field"], before = 1.0, np.ones(NODES)
         limits = self.passes[0]._replace(z0=self.passes[0].z0 * _NARROW)
         for _ in range(_ROUNDS):
@@ -260,6 +262,14 @@ def _take(
     while (result := follow_pairs(inner, outer, limits, paths, *shared))[0] < 0:
         paths = np.zeros(2 * len(paths), PATHS)
     return paths, take_best(paths[: result[0]], limits, tracks, number, *shared), result[1]
+
+
+def _inside_out(hits: Array) -> Array:
+    """The hits of the tracks, track after track, each by distance from the origin."""
+    taken = np.flatnonzero(hits["track"] >= 0)
+    away = hits["radius"][taken] ** 2 + hits["z"][taken] ** 2
+    order: Array = taken[np.lexsort((away, hits["track"][taken]))]
+    return order
 
 
 def _perigee(state: Array) -> dict[str, Array]:
