@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bench import scaling, stages, tables, tracks
-from bench.compare import FAST, GRAPH, LOOSE, NAMES, OURS, Cost, Found, compare
+from bench.compare import FAST, GRAPH, NAMES, OURS, STRICT, Cost, Found, compare
 from bench.measure import Spent, Worker
 from cloudchamber.data import EventSource, open_events, store
 from cloudchamber.errors import UserError
@@ -126,7 +126,7 @@ def test_section_and_files(source: EventSource, tmp_path: Path) -> None:
     paths = tracks.write(tmp_path, {"a.md": text, "a.json": json.dumps(numbers)})
     assert [path.name for path in paths] == ["a.md", "a.json"]
     read = json.loads(paths[1].read_text())
-    assert set(read["finders"]) == {NAMES[name] for name in (OURS, LOOSE, FAST, GRAPH)}
+    assert set(read["finders"]) == {NAMES[name] for name in (OURS, STRICT, FAST, GRAPH)}
     assert set(read["stages"]) >= {"pass 1", "passes 1-2", "tracks"}
     assert read["hits"] == [event.rows("point") for event in source]
     for row in ("| TrackML, primaries", "| Efficiency pT > 0.5, %", "| following", "| passes 1-2"):
