@@ -12,6 +12,8 @@ from scipy.stats import chi2 as chi2_distribution
 from cloudchamber.data.features import layer_key
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event, batch
+from cloudchamber.follow import HIT
+from cloudchamber.follow.best import inside_out
 from cloudchamber.tasks import follow
 from cloudchamber.tasks.follow import FOLLOWED, Follow, FollowConfig
 from cloudchamber.tasks.layers import or_after
@@ -122,6 +124,17 @@ def test_tracks_are_completed_in_the_end(
     shared.index_put_((before[true], particle[true]), torch.ones(()), accumulate=True)
     assert added.sum() > 5
     assert (particle[added] == shared.argmax(1)[after[added]]).float().mean() > 0.8
+
+
+def test_hits_of_tracks_from_inside_out() -> None:
+    random, hits = np.random.default_rng(3), np.zeros(500, HIT)
+    hits["track"], hits["radius"], hits["z"] = random.integers(-1, 40, 500), *random.uniform(0, 1000, (2, 500))
+    hits["track"][hits["track"] == 20] = -1  # a track without hits
+    begin, order = inside_out(hits, 7, 40)
+    there = np.flatnonzero(hits["track"] >= 7)
+    away = np.hypot(hits["radius"], hits["z"])[there]
+    assert order.tolist() == there[np.lexsort((away, hits["track"][there]))].tolist()
+    assert begin.tolist() == [0, *np.cumsum(np.bincount(hits["track"][there] - 7, minlength=33))]
 
 
 def test_extent_of_tracks(finder: Follow, toys: list[Event]) -> None:

@@ -107,7 +107,7 @@ def test_a_track_meets_no_layer_of_those_it_is_said_to_miss() -> None:
     layers["low"], layers["high"] = [-300, 100], [300, 250]
     for a in states(2000, seed=6):
         for row, layer in enumerate(layers):
-            if misses(a, layer):
+            if misses(a, np.hypot(*a[:2]), a[ZZ] ** 0.5, a[LL] ** 0.5, layer):
                 refused[row] += 1
                 arc, sine, cosine = reach(a, bool(layer["disc"]), float(layer["at"]))
                 if arc > 0:

@@ -2,6 +2,7 @@
 
 A pair of hits in two layers and the beam line give a helix; each hit of a third layer near it makes a seed; a
 Kalman filter takes it on from layer to layer, to the likeliest hit at each, then back to the first and further inwards.
+The best are taken; at the end of a pass its tracks are completed with free hits beside, before and behind them.
 
 A function in one file calls those of others: numba does not see when they change. Remove ``__pycache__`` then.
 """

@@ -65,20 +65,38 @@ def take_best(
 
 
 @njit(cache=True, error_model="numpy")
-def complete_all(
-    order: Array, first: int, last: int, tracks: Array, unit: float, layers: Array, hits: Array, start: Array,
-    whole: Array, real: Array,
-) -> None:  # fmt: skip
-    """Add to the tracks from ``first`` to before ``last`` what free hits belong to them, and measure them.
+def inside_out(hits: Array, first: int, last: int) -> tuple[Array, Array]:
+    """Where each track from ``first`` to before ``last`` begins among their hits, and the end; and these hits, each
+    track's by distance from the origin."""
+    begin = np.zeros(last - first + 1, np.int64)
+    for hit in hits:
+        if hit.track >= first:
+            begin[hit.track - first + 1] += 1
+    begin = np.cumsum(begin)
+    end, order, away = begin.copy(), np.empty(begin[-1], np.int64), np.empty(begin[-1])
+    for h in range(len(hits)):
+        row = hits[h].track - first
+        if row < 0:
+            continue
+        i, square = end[row], hits[h].radius * hits[h].radius + hits[h].z * hits[h].z
+        end[row] += 1
+        while i > begin[row] and away[i - 1] > square:
+            order[i], away[i] = order[i - 1], away[i - 1]
+            i -= 1
+        order[i], away[i] = h, square
+    return begin, order
 
-    ``order`` are their hits, track after track, each from inside out.
-    """
-    states, at = np.zeros((3, SIZE)), 0
+
+@njit(cache=True, error_model="numpy")
+def complete_all(
+    first: int, last: int, tracks: Array, unit: float, layers: Array, hits: Array, start: Array, whole: Array,
+    real: Array,
+) -> None:  # fmt: skip
+    """Add to the tracks from ``first`` to before ``last`` what free hits belong to them, and measure them."""
+    states, (begin, order) = np.zeros((3, SIZE)), inside_out(hits, first, last)
     for number in range(first, last):
-        track, n = tracks[number], 0
-        while at < len(order) and hits[order[at]].track == number:
-            whole[PATH, n] = order[at]
-            at, n = at + 1, n + 1
+        track, n = tracks[number], begin[number - first + 1] - begin[number - first]
+        whole[PATH, :n] = order[begin[number - first] : begin[number - first + 1]]
         states[0] = track.state
         m = complete(states, n, unit, layers, hits, start, whole, real)
         track.hits, track.begins, track.ends, track.layers, track.precise = m, math.inf, 0.0, 0, 0

@@ -98,11 +98,13 @@ def overlaps(
 
 
 @njit(cache=True, error_model="numpy")
-def misses(a: Array, layer: Any) -> bool:
-    """Whether a track cannot meet a layer, as its arc is no shorter than the way: a bound, cheaper than ``reach``."""
-    r = math.sqrt(a[X] * a[X] + a[Y] * a[Y])
+def misses(a: Array, r: float, width: float, spread: float, layer: Any) -> bool:
+    """Whether a track cannot meet a layer, as its arc is no shorter than the way: a bound, cheaper than ``reach``.
+
+    ``r`` is where the state is; ``width`` and ``spread`` are the errors of its z and slope.
+    """
     way = (layer.at - a[Z]) / a[SLOPE] if layer.disc else abs(layer.at - r)
-    blur = 4 * (math.sqrt(a[ZZ]) + math.sqrt(a[LL]) * way)
+    blur = 4 * (width + spread * way)
     if layer.disc:
         blur = blur / max(abs(a[SLOPE]), 0.1) + 4
         return bool(way < 0 or r + way < layer.low - blur or r - way > layer.high + blur)
@@ -113,12 +115,12 @@ def misses(a: Array, layer: Any) -> bool:
 @njit(cache=True, error_model="numpy")
 def _ahead(a: Array, number: int, outward: bool, layers: Array, whole: Array, real: Array) -> int:
     """The layers that the track may meet next, nearest first: fills rows AHEAD, ARC, SINE, COSINE; how many."""
-    n = 0
+    n, r, width, spread = 0, math.sqrt(a[X] * a[X] + a[Y] * a[Y]), math.sqrt(a[ZZ]), math.sqrt(a[LL])
     for k in range(NEXT):
         other = layers[number].onward[k] if outward else layers[number].inward[k]
         if other < 0:
             break
-        if misses(a, layers[other]):
+        if misses(a, r, width, spread, layers[other]):
             continue
         arc, sine, cosine = reach(a, layers[other].disc, layers[other].at)
         if arc <= 0:

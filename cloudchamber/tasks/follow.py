@@ -218,7 +218,7 @@ class Follow(nn.Module):
                 found.append(number - before)
             left = hits["track"] < 0
             measure_density(layers, np.concatenate([[0], np.cumsum(left)])[start])
-            complete_all(_inside_out(hits), first, number, tracks, UNIT, *shared)
+            complete_all(first, number, tracks, UNIT, *shared)
             track[place], free = hits["track"], hits["track"] < 0
             start = np.concatenate([[0], np.cumsum(free)]).astype(np.int32)[start]
             hits, place = rows(hits, np.flatnonzero(free)), place[free]
@@ -262,14 +262,6 @@ def _take(
     while (result := follow_pairs(inner, outer, limits, paths, *shared))[0] < 0:
         paths = np.zeros(2 * len(paths), PATHS)
     return paths, take_best(paths[: result[0]], limits, tracks, number, *shared), result[1]
-
-
-def _inside_out(hits: Array) -> Array:
-    """The hits of the tracks, track after track, each by distance from the origin."""
-    taken = np.flatnonzero(hits["track"] >= 0)
-    away = hits["radius"][taken] ** 2 + hits["z"][taken] ** 2
-    order: Array = taken[np.lexsort((away, hits["track"][taken]))]
-    return order
 
 
 def _perigee(state: Array) -> dict[str, Array]:
