@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from cloudchamber.nn.attention import MultiHead, PairBias, Seeds
-from cloudchamber.nn.lorentz import STEP, Lorentz, LorentzConfig, inner, squash
+from cloudchamber.nn.lorentz import SHARE, STEP, Lorentz, LorentzConfig, inner, squash
 from cloudchamber.nn.message import Message, MessageConfig
 from cloudchamber.nn.pairs import pair_features
+from cloudchamber.nn.scene import Cloud, LorentzBody
 from cloudchamber.physics import delta_r, invariant_mass
 from cloudchamber.sets import Sets
 
@@ -142,7 +143,7 @@ def test_the_lorentz_block_equals_its_formulas() -> None:
             total = total + torch.sigmoid(block.gate(message)) * message
             moved = moved + push(message) * p[j] / 3
         torch.testing.assert_close(found_p[i], p[i] + STEP * moved)
-        torch.testing.assert_close(found_h[i], h[i] + block.update(torch.cat([h[i], total])))
+        torch.testing.assert_close(found_h[i], h[i] + block.update(torch.cat([h[i], SHARE * total])))
 
 
 def test_vectors_turn_with_the_frame() -> None:
@@ -156,6 +157,16 @@ def test_vectors_turn_with_the_frame() -> None:
     one, other = block(h, p, others), block(h, p @ boost.T, others)
     torch.testing.assert_close(other[0], one[0], rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(other[1], one[1] @ boost.T, rtol=1e-10, atol=1e-10)
+
+
+def test_particles_know_the_momentum_of_their_set() -> None:
+    """Two photons back to back, which have a mass together, and a single one."""
+    p = torch.tensor([[3.0, 0, 4, 5], [-3, 0, -4, 5], [0, 6, 8, 10]], dtype=torch.float64)
+    body, seen = LorentzBody(0, LorentzConfig(width=6, depth=0)), []
+    body.point.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    body(torch.zeros(3, 0), Cloud(Sets.of(torch.tensor([2, 1])), momentum=p))
+    expected = squash(torch.tensor([[0.0, 100, 50], [0, 100, 50], [0, 0, 0]]))
+    torch.testing.assert_close(seen[0], expected)
 
 
 def test_the_product_of_minkowski() -> None:

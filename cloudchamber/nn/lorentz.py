@@ -12,6 +12,7 @@ from cloudchamber.nn.message import PairMLP
 from cloudchamber.nn.mlp import MLP, MLPConfig
 
 STEP = 1e-3  # how far vectors move at first
+SHARE = 0.05  # of the sum of messages: jets have dozens of particles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,7 @@ class Lorentz(nn.Module):
     """One round of LorentzNet (Gong et al., arXiv:2201.08187, eq. 3.2-3.4), over tables of sets of nearly one size.
 
     ``m_ij = f(h_i, h_j, psi(|p_i - p_j|^2), psi(<p_i, p_j>))``, ``p_i' = p_i + c mean_j g(m_ij) p_j`` and
-    ``h_i' = h_i + u(h_i, sum_j w_ij m_ij)`` with ``w = sigmoid``: scalars h ``(sets, points, width)`` are invariant,
+    ``h_i' = h_i + u(h_i, c' sum_j w_ij m_ij)`` with ``w = sigmoid``: scalars h ``(sets, points, width)`` are invariant,
     vectors p ``(sets, points, 4)`` (px, py, pz, E) equivariant. Vectors and their products are kept in the precision of
     p: float64 for particles, as ``E^2 - p^2`` is the difference of large numbers. The last round of a stack moves no
     vectors (``move=False``), for none are read after it.
@@ -65,7 +66,7 @@ class Lorentz(nn.Module):
         """Scalars and vectors after one round; others ``(sets, points, points)``: which pairs are two points."""
         message = torch.relu(self.message.pairs(h, squash(invariants(p).to(h))))
         weight = torch.sigmoid(self.gate(message)).squeeze(3) * others
-        gathered = (weight.unsqueeze(2) @ message).squeeze(2)
+        gathered = SHARE * (weight.unsqueeze(2) @ message).squeeze(2)
         if self.push is not None:
             push = self.push(message).squeeze(3).to(p) * others
             p = p + STEP * (push @ p) / others.sum(2, keepdim=True).clamp(min=1)

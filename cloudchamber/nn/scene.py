@@ -17,6 +17,7 @@ from cloudchamber.nn.message import Message, MessageConfig
 from cloudchamber.nn.mlp import MLP, MLPConfig
 from cloudchamber.nn.pairs import PAIR_FEATURES, pair_features
 from cloudchamber.nn.pool import Pool, Pooling
+from cloudchamber.ops import gather
 from cloudchamber.sets import Sets, nearest, others
 
 PART = 2048  # points looked at together where there are many edges
@@ -140,19 +141,22 @@ class SetBody(nn.Module):
 class LorentzBody(nn.Module):
     """Lorentz-equivariant message passing; the features must be invariant for the output to be so.
 
-    A particle's own mass goes in as ``psi(m^2)``, m in GeV.
+    A particle's own mass m, that of the set M (GeV), and the particle's energy in the rest frame of the set go in as
+    ``psi(m^2)``, ``psi(M^2)`` and ``psi(<p, P>)`` with the sum P of all momenta.
     """
 
     def __init__(self, inputs: int, config: LorentzConfig) -> None:
         super().__init__()
-        self.point = MLP(inputs + 1, config.width, MLPConfig(width=config.width, depth=1), norm=True)
+        self.point = MLP(inputs + 3, config.width, MLPConfig(width=config.width, depth=1), norm=True)
         last = config.depth - 1
         self.rounds = nn.ModuleList(Lorentz(config, move=number < last) for number in range(config.depth))
 
     def forward(self, x: Tensor, cloud: Cloud) -> Tensor:
         """``(points, inputs) -> (points, width)``."""
         p = _given(cloud.momentum, "momentum")
-        x = self.point(torch.cat([x, squash(inner(p, p)).unsqueeze(1).to(x)], dim=1))
+        whole = gather(cloud.sets.sum(p), cloud.sets.index)
+        known = torch.stack([inner(p, p), inner(whole, whole), inner(p, whole)], dim=1)
+        x = self.point(torch.cat([x, squash(known).to(x)], dim=1))
         found = []
         for h, vectors, table in zip(cloud.sets.spread(x), cloud.sets.spread(p), cloud.sets.tables, strict=True):
             pairs = others(table)
