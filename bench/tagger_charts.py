@@ -52,7 +52,7 @@ def _parameters(found: Sequence[Summary], path: Path) -> None:
     axes = figure.subplots()
     sizes = [one.parameters for one in found if one.parameters]
     ends = [one.scores["r50"].value + sign * one.scores["r50"].total for one in found for sign in (-1, 1)]
-    left = min(sizes) / 2
+    left = min(sizes) / 4  # room for the names of those without parameters
     axes.set(xscale="log", yscale="log", xlim=(left, max(sizes) * 2), ylim=(0.8 * max(min(ends), 1), 1.4 * max(ends)))
     for one in found:
         value, error = one.scores["r50"].value, one.scores["r50"].total
