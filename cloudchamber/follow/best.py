@@ -1,4 +1,4 @@
-"""Which of the paths are taken as tracks, best first, and what is added to them in the end. Compiled."""
+"""Which of the paths are taken as tracks, best first, and how these are completed. Compiled."""
 
 from __future__ import annotations
 

@@ -25,9 +25,9 @@ from cloudchamber.follow.state import (
     place,
     reach,
     residual,
+    reverse,
     scatter,
     toward,
-    turn,
     update,
 )  # fmt: skip
 
@@ -213,7 +213,7 @@ def back(
 
     Returns what ``retrace`` does. The state then is that at the innermost hit, flying inwards.
     """
-    turn(a)
+    reverse(a)
     a[TT:FIELD] *= PRIOR
     m, chi2, worst = retrace(a, b, n, n, False, 3, unit, layers, hits, start, whole, real)
     first = hits[whole[PATH, 0]].layer
@@ -233,7 +233,7 @@ def complete(
     a, b, c = states[0], states[1], states[2]
     c[:] = a
     m, _, _ = follow(c, b, first, n, False, LOOSE, 1, unit, layers, hits, start, whole, real)
-    turn(a)
+    reverse(a)
     m, _, _ = retrace(a, b, n, m, True, n, unit, layers, hits, start, whole, real)
     m, _, _ = follow(a, b, last, m, True, LOOSE, 1, unit, layers, hits, start, whole, real)
     return int(m)

@@ -88,7 +88,7 @@ def reach(a: Array, disc: bool, at: float) -> tuple[float, float, float]:
 
 
 @njit(cache=True, error_model="numpy")
-def turn(a: Array) -> None:
+def reverse(a: Array) -> None:
     """The state of the track that flies the other way."""
     a[COS], a[SIN], a[BEND], a[SLOPE] = -a[COS], -a[SIN], -a[BEND], -a[SLOPE]
     a[TP], a[PK], a[ZL] = -a[TP], -a[PK], -a[ZL]
@@ -181,21 +181,21 @@ def residual(a: Array, hit: Any) -> tuple[float, float, float, float, float, flo
     cosine = abs(hit.x * a[COS] + hit.y * a[SIN]) / hit.radius
     c2, s2 = cosine * cosine, max(1 - cosine * cosine, 0.0)
     first, second = hit.error_t * hit.error_t, hit.error_r * hit.error_r
-    vt, vz = first * c2 + second * s2, hit.error_z * hit.error_z + a[SLOPE] * a[SLOPE] * (second * c2 + first * s2)
-    vt += a[TT] + along * (2 * a[TP] + along * a[PP])
-    vz += a[ZZ] + along * (2 * a[ZL] + along * a[LL])
-    return along, across, hit.z - a[Z] - a[SLOPE] * along, vt, vz, cosine
+    st, sz = first * c2 + second * s2, hit.error_z * hit.error_z + a[SLOPE] * a[SLOPE] * (second * c2 + first * s2)
+    st += a[TT] + along * (2 * a[TP] + along * a[PP])
+    sz += a[ZZ] + along * (2 * a[ZL] + along * a[LL])
+    return along, across, hit.z - a[Z] - a[SLOPE] * along, st, sz, cosine
 
 
 @njit(cache=True, error_model="numpy")
-def update(a: Array, along: float, across: float, dz: float, vt: float, vz: float) -> None:
+def update(a: Array, along: float, across: float, dz: float, st: float, sz: float) -> None:
     """The state at a hit, given what ``residual`` says of it: its errors grow on the way there, as in ``move``."""
     tp, zl = a[TP] + along * a[PP], a[ZL] + along * a[LL]
     a[TT] += along * (a[TP] + tp)
     a[ZZ] += along * (a[ZL] + zl)
     a[TK] += along * a[PK]
     a[TP], a[ZL] = tp, zl
-    k0, k1, k2 = a[TT] / vt, a[TP] / vt, a[TK] / vt
+    k0, k1, k2 = a[TT] / st, a[TP] / st, a[TK] / st
     turn = a[BEND] * along
     c, s = a[COS] - turn * a[SIN], a[SIN] + turn * a[COS]
     a[X] += along * a[COS] - 0.5 * along * turn * a[SIN] - s * k0 * across
@@ -211,7 +211,7 @@ def update(a: Array, along: float, across: float, dz: float, vt: float, vz: floa
     a[TK] -= k0 * a[TK]
     a[TP] -= k0 * a[TP]
     a[TT] -= k0 * a[TT]
-    g0, g1 = a[ZZ] / vz, a[ZL] / vz
+    g0, g1 = a[ZZ] / sz, a[ZL] / sz
     a[Z] += a[SLOPE] * along + g0 * dz
     a[SLOPE] += g1 * dz
     a[LL] -= g1 * a[ZL]

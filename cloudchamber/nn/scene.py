@@ -141,8 +141,8 @@ class SetBody(nn.Module):
 class LorentzBody(nn.Module):
     """Lorentz-equivariant message passing; the features must be invariant for the output to be so.
 
-    A particle's own mass m, that of the set M (GeV), and the particle's energy in the rest frame of the set go in as
-    ``psi(m^2)``, ``psi(M^2)`` and ``psi(<p, P>)`` with the sum P of all momenta.
+    A particle's own mass m, that of the set M (GeV), and M times the particle's energy in the rest frame of the set go
+    in as ``psi(m^2)``, ``psi(M^2)`` and ``psi(<p, P>)`` with the sum P of all momenta.
     """
 
     def __init__(self, inputs: int, config: LorentzConfig) -> None:

@@ -216,12 +216,10 @@ class Follow(nn.Module):
                 paths, number, pairs = _take(inner, outer, limits, paths, tracks, number, shared)
                 tried.append(pairs)
                 found.append(number - before)
-            left = hits["track"] < 0
-            measure_density(layers, np.concatenate([[0], np.cumsum(left)])[start])
+            measure_density(layers, _starts(start, hits["track"] < 0))
             complete_all(first, number, tracks, UNIT, *shared)
             track[place], free = hits["track"], hits["track"] < 0
-            start = np.concatenate([[0], np.cumsum(free)]).astype(np.int32)[start]
-            hits, place = rows(hits, np.flatnonzero(free)), place[free]
+            start, hits, place = _starts(start, free), rows(hits, np.flatnonzero(free)), place[free]
         return track, tracks[:number], np.repeat(np.arange(len(found)), found), np.array(tried, np.int64)
 
     def _measure_field(
@@ -262,6 +260,12 @@ def _take(
     while (result := follow_pairs(inner, outer, limits, paths, *shared))[0] < 0:
         paths = np.zeros(2 * len(paths), PATHS)
     return paths, take_best(paths[: result[0]], limits, tracks, number, *shared), result[1]
+
+
+def _starts(start: Array, kept: Array) -> Array:
+    """The first place of each cell among the hits that are kept, given that among all."""
+    places: Array = np.concatenate([[0], np.cumsum(kept)]).astype(np.int32)
+    return places[start]
 
 
 def _perigee(state: Array) -> dict[str, Array]:
