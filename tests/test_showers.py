@@ -147,6 +147,25 @@ def test_showers_are_those_of_geant4(tmp_path: Path):
 
 
 @geant4
+def test_geant4_is_started_anew_where_it_ended(monkeypatch: pytest.MonkeyPatch):
+    simulator, zero = Simulator(), np.zeros(2)
+    before = simulator.shower(22, 0.5, zero, zero, 7)
+    simulator.process.kill()
+    after = simulator.shower(22, 0.5, zero, zero, 7)
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+    simulator.process.kill()
+    start = Simulator._start
+
+    def start_and_end(self: Simulator) -> None:
+        start(self)
+        self.process.kill()
+
+    monkeypatch.setattr(Simulator, "_start", start_and_end)
+    with pytest.raises(UserError, match="3 times in a row, at last with status -9"):
+        simulator.shower(22, 0.5, zero, zero, 7)
+
+
+@geant4
 def test_events_are_the_same_for_any_number_of_processes(tmp_path: Path):
     config = ShowersConfig(energy_min=0.1, energy_max=0.2, library=21, seed=5)
     one, two = (list(simulate(config, 2, tmp_path / str(workers), workers)) for workers in (1, 2))

@@ -43,6 +43,8 @@ CUT = 0.7
 #: What else Geant4 asks for; nothing of it is used here.
 UNUSED = ["ENSDFSTATE", "NEUTRONHP", "LEVELGAMMA", "RADIOACTIVE", "PARTICLEXS", "PII", "REALSURFACE", "SAIDXS", "ABLA"]
 UNUSED += ["INCL", "CHANNELING", "PARTICLEHP"]
+#: So often Geant4 is asked for a shower.
+TRIES = 3
 PARTICLES = {11: "e-", -11: "e+", 22: "gamma"}
 
 
@@ -56,44 +58,57 @@ class Simulator:
         for package in ("geant4_pybind", "xraylib"):
             if importlib.util.find_spec(package) is None:
                 raise UserError(geant4data.INSTALL.format(error=f"no {package}"))
-        self.data = TemporaryDirectory(prefix="geant4-")
-        geant4data.write(Path(self.data.name), (1, 14, 74))
+        self._start()
+
+    def _start(self) -> None:
+        data = TemporaryDirectory(prefix="geant4-")
+        geant4data.write(Path(data.name), (1, 14, 74))
         names = ("GEANT4_DATA_DIR", "G4LEDATA", *(f"G4{name}DATA" for name in UNUSED))
         plan = {"tungsten": TUNGSTEN, "silicon": SILICON, "half": HALF, "gaps": GAPS, "cut": CUT}
         self.process = subprocess.Popen(
             [sys.executable, "-P", str(Path(__file__).with_name("geant4run.py")), json.dumps(plan)],
-            env=os.environ | dict.fromkeys(names, self.data.name),
+            env=os.environ | dict.fromkeys(names, data.name),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
-        weakref.finalize(self, _end, self.process, self.data)
-        self.shower(11, 0.1, np.zeros(2), np.zeros(2), 0)  # reads the data: nothing is left if this process is killed
-        self.data.cleanup()
+        self.stop = weakref.finalize(self, _stop, self.process, data)
+        with suppress(EOFError):  # that it has ended is found when it is asked for more
+            self._ask((PARTICLES[11], 0.1, (0.0, 0.0, -1.0), (0.0, 0.0, 1.0), 0))  # reads the data: nothing is left
+            data.cleanup()  # if this process is killed
 
-    def shower(self, pdg: int, energy: float, place: NDArray[Any], slope: NDArray[Any], seed: int) -> Table:
-        """The deposits of one particle: ``pdg`` of ``PARTICLES``, ``energy`` in GeV, the same for the same seed.
-
-        Its axis crosses the plane at ``DEPTH`` at ``place`` = (x, y) mm from the centre of a cell, in the direction
-        (``slope``, 1). Columns ``ix``, ``iy`` (int64, cells from that one), ``layer`` (int64), ``energy`` (float32,
-        GeV, at the electromagnetic scale), one row per cell with a deposit. Raises ``UserError`` when Geant4 fails.
-        """
-        start = place - slope * (DEPTH + 1.0)
-        wanted = (PARTICLES[pdg], energy, (*start.tolist(), -1.0), (*slope.tolist(), 1.0), seed)
+    def _ask(self, wanted: tuple[Any, ...]) -> NDArray[Any]:
+        """The deposits of a particle, rows of x, y, z (mm) and MeV. Raises ``EOFError`` where Geant4 has ended."""
         to, back = self.process.stdin, self.process.stdout
         assert to is not None
         assert back is not None
         with suppress(BrokenPipeError):  # it has ended, as the next line finds
             pickle.dump(wanted, to)
             to.flush()
-        try:
-            deposits = np.array(pickle.load(back)).reshape(-1, 4)
-        except EOFError:
-            raise UserError(f"Geant4 ended with status {self.process.wait()}") from None
-        return _cells(deposits)
+        return np.array(pickle.load(back)).reshape(-1, 4)
+
+    def shower(self, pdg: int, energy: float, place: NDArray[Any], slope: NDArray[Any], seed: int) -> Table:
+        """The deposits of one particle: ``pdg`` of ``PARTICLES``, ``energy`` in GeV, the same for the same seed.
+
+        Its axis crosses the plane at ``DEPTH`` at ``place`` = (x, y) mm from the centre of a cell, in the direction
+        (``slope``, 1). Columns ``ix``, ``iy`` (int64, cells from that one), ``layer`` (int64), ``energy`` (float32,
+        GeV, at the electromagnetic scale), one row per cell with a deposit. Geant4 crashes now and then: it is started
+        anew. Raises ``UserError`` when it ends each of ``TRIES`` times.
+        """
+        start = place - slope * (DEPTH + 1.0)
+        wanted = (PARTICLES[pdg], energy, (*start.tolist(), -1.0), (*slope.tolist(), 1.0), seed)
+        for left in reversed(range(TRIES)):
+            try:
+                return _cells(self._ask(wanted))
+            except (EOFError, pickle.UnpicklingError):  # ended, perhaps while it wrote
+                status = self.process.wait()
+            if left:
+                self.stop()
+                self._start()
+        raise UserError(f"Geant4 ended {TRIES} times in a row, at last with status {status}")
 
 
-def _end(process: subprocess.Popen[bytes], data: TemporaryDirectory[str]) -> None:
+def _stop(process: subprocess.Popen[bytes], data: TemporaryDirectory[str]) -> None:
     process.kill()
     process.communicate()
     data.cleanup()
