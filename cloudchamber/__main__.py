@@ -127,6 +127,7 @@ def showers(
     most: Annotated[int, typer.Option(help="Showers of an event, at most.")] = 8,
     photons: Annotated[float, typer.Option(help="Fraction of photons; the rest are electrons.")] = 0.5,
     close: Annotated[float, typer.Option(help="Fraction of showers close to another one.")] = 0.5,
+    within: Annotated[float, typer.Option(help="Molière radii within which these are.")] = 5.0,
     library: Annotated[int, typer.Option(help="Single showers that are simulated, and overlaid.")] = 500,
     seed: Annotated[int, typer.Option(help="Showers and events depend on it and on their number.", min=0)] = 1,
     first: Annotated[int, typer.Option(help="Number of the first event.", min=0)] = 0,
@@ -138,7 +139,7 @@ def showers(
 
     config = ShowersConfig(
         energy_min=energy_min, energy_max=energy_max, least=least, most=most, photons=photons, close=close,
-        library=library, seed=seed,
+        within=within, library=library, seed=seed,
     )  # fmt: skip
     for number, event in enumerate(simulate(config, events, output, workers, first), start=first):
         name = f"event{number:09d}"

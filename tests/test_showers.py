@@ -95,12 +95,23 @@ def test_shares_stay_with_their_event_in_a_batch():
         assert all(torch.equal(event.cell[name], part.cell[name]) for name in event.cell)
 
 
+def test_close_showers_are_within_so_many_moliere_radii():
+    config = ShowersConfig(noise=False, least=2, most=2, close=1.0, within=1.5)
+    apart = []
+    for number in range(60):
+        event = overlay(config, [_single()], number)
+        apart.append(float(torch.hypot(*(event.object[name].diff() for name in "xy"))))
+    assert 0.8 * 1.5 * MOLIERE < max(apart) <= 1.5 * MOLIERE + 2**0.5 * CELL  # whole cells, and places within them
+    assert np.median(apart) == pytest.approx(1.5 * MOLIERE / 2**0.5, abs=CELL)  # uniform over a disc
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"energy_min": 5.0, "energy_max": 2.0}, "energy_min < energy_max"),
         ({"least": 3, "most": 2}, "least <= most"),
         ({"close": 1.5}, "close from 0 to 1"),
+        ({"within": -1.0}, "within from 0 to 20"),
         ({"library": 0}, "library >= 1"),
     ],
 )

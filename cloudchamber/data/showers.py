@@ -27,8 +27,6 @@ SIDE, MARGIN = 64, 8
 #: GeV at the electromagnetic scale: spread of the noise of a cell, and the least energy that is read out. A particle
 #: that crosses the silicon of a layer leaves about three times the threshold.
 NOISE, THRESHOLD = 0.03e-3 * SCALE, 0.1e-3 * SCALE
-#: Close showers are placed within so many Moliere radii of another one.
-CLOSE = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +35,7 @@ class ShowersConfig:
 
     ``energy_min``, ``energy_max`` (GeV): the energy is uniform in its logarithm between them. ``least``, ``most``:
     showers per event, each number as probable. ``photons``: the fraction of photons, the rest are electrons. ``close``:
-    the fraction of showers that are placed within ``CLOSE`` Moliere radii of one before, the others are anywhere.
+    the fraction of showers that are placed within ``within`` Moliere radii of one before, the others are anywhere.
     ``slope``: showers enter with dx/dz and dy/dz uniform up to this. ``noise``: whether there is any. ``library``: so
     many single showers are simulated, and each is overlaid turned, mirrored and shifted at random; it says what is
     ``seed``, too, so that events of different seeds share no shower.
@@ -49,6 +47,7 @@ class ShowersConfig:
     most: int = 8
     photons: float = 0.5
     close: float = 0.5
+    within: float = 5.0
     slope: float = 0.1
     noise: bool = True
     library: int = 500
@@ -63,6 +62,8 @@ class ShowersConfig:
         for name, high in (("photons", 1.0), ("close", 1.0), ("slope", 0.5)):
             if not 0 <= getattr(self, name) <= high:
                 raise UserError(f"showers: expected {name} from 0 to {high:g}; got {getattr(self, name):g}")
+        if not 0 <= self.within <= 20:
+            raise UserError(f"showers: expected within from 0 to 20 Moliere radii; got {self.within:g}")
         if self.library < 1 or self.seed < 0:
             raise UserError(f"showers: expected library >= 1 and seed >= 0; got {self.library} and {self.seed}")
 
@@ -162,7 +163,7 @@ def overlay(config: ShowersConfig, showers: list[Event], number: int) -> Event:
 def _place(config: ShowersConfig, centres: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
     """The cell (ix, iy) of the axis of a shower beside those at ``centres``, shape (showers, 2)."""
     if len(centres) and rng.random() < config.close:
-        distance, angle = CLOSE * MOLIERE / CELL * np.sqrt(rng.random()), 2 * np.pi * rng.random()
+        distance, angle = config.within * MOLIERE / CELL * np.sqrt(rng.random()), 2 * np.pi * rng.random()
         place = centres[rng.integers(len(centres))] + np.rint(distance * np.array([np.cos(angle), np.sin(angle)]))
     else:
         place = rng.integers(MARGIN, SIDE - MARGIN, 2)
