@@ -155,6 +155,16 @@ def test_moving_all_points_moves_what_is_found() -> None:
     torch.testing.assert_close(other.object["x"], found.object["x"] + 40, rtol=1e-4, atol=1e-4)
 
 
+def test_towers_are_given_to_the_network() -> None:
+    columns = ("energy", "tower", "around", "peak")
+    task, plain = (made("neighbours", columns=columns[:size], tower=3.0, payload=(), ratio=()) for size in (4, 1))
+    event = showers(3)
+    known = task.arrays(task.prepare(event))["point"]
+    assert known.shape[1] == plain.arrays(plain.prepare(event))["point"].shape[1] + 3
+    assert torch.equal(known[:, 1], event.point["energy"])  # no two cells have one place
+    assert known[:, 3].max() == 1
+
+
 def test_small_objects_are_neither_learned_nor_noise() -> None:
     event = showers(2, number=3, noise=0)
     task = made(min_hits=50, payload=(), ratio=())
@@ -172,6 +182,8 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "offset": ({"offset": ("x",)}, r"task\.offset: expected some of task\.payload, energy, u, found 'x'"),
     "near": ({"near": ("x", "x", "x", "x", "x")}, r"task\.near: expected at most 4 columns"),
     "take": ({"take": 0.2}, r"task\.take: expected 0, or at least task\.radius = 0\.5, found 0\.2"),
+    "tower": ({"tower": -1.0}, r"task\.tower: expected 0, or a distance in mm, found -1\.0"),
+    "towers": ({"columns": ("x", "peak"), "near": ()}, r"point\.peak: missing in the events"),
     "unit": ({"unit": 0.0}, r"task\.unit: expected a number above 0, found 0\.0"),
     "dimensions": ({"start": ("x", "y"), "dimensions": 1}, r"task\.start: expected at most task\.dimensions = 1"),
     "weights": ({"weights": (1.0,)}, r"task\.weights: expected 5 numbers"),

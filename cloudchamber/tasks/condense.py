@@ -13,6 +13,7 @@ from torch.nn import functional
 from cloudchamber.cluster import condense, density, follow
 from cloudchamber.data.features import PAIR_INPUTS, direction_columns, edge_columns, hit_columns, layer_key
 from cloudchamber.data.scale import Scale
+from cloudchamber.data.towers import tower_columns
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event, batch, unbatch
 from cloudchamber.losses import condensation, influencer, payload
@@ -32,7 +33,8 @@ class CondenseConfig:
 
     ``stage``: its name in reports. ``learn``: the loss, see ``losses``. ``columns``: of the points that the network is
     given, also ``radius``, ``cos_phi``, ``sin_phi`` and ``eta`` where points have x, y and z; ``layered``: points have
-    ``volume`` and ``layer``, too. ``payload``, ``ratio`` and ``offset``: columns of the objects that are predicted, see
+    ``volume`` and ``layer``, too; ``tower``: how far (mm) the towers reach of the columns ``tower``, ``around`` and
+    ``peak``, see ``data.towers``. ``payload``, ``ratio`` and ``offset``: columns of the objects that are predicted, see
     ``Payload``.
 
     Points lie in a space of so many ``dimensions``, at ``spread`` times the sum of what the network gives and of the
@@ -56,6 +58,7 @@ class CondenseConfig:
     learn: Literal["condensation", "influencer"] = "condensation"
     columns: tuple[str, ...] = ("x", "y", "z")
     layered: bool = False
+    tower: float = 0.0
     payload: tuple[str, ...] = ()
     ratio: tuple[str, ...] = ()
     offset: tuple[str, ...] = ()
@@ -132,6 +135,8 @@ class Condense(Task):
             event = edge_columns(self.graph(event))
         elif self.config.helix:
             event = hit_columns(event)
+        if self.config.tower:
+            event = tower_columns(event, self.config.tower)
         return direction_columns(event)
 
     def _points(self, event: Event) -> Tensor:
@@ -289,6 +294,8 @@ def _check(config: CondenseConfig, model: Any) -> None:
         raise UserError(f"task.near: expected at most {SPACE} columns")
     if config.take and config.take < config.radius:
         raise UserError(f"task.take: expected 0, or at least task.radius = {config.radius}, found {config.take}")
+    if not config.tower >= 0:
+        raise UserError(f"task.tower: expected 0, or a distance in mm, found {config.tower}")
     if not config.unit > 0:
         raise UserError(f"task.unit: expected a number above 0, found {config.unit}")
     parts = (4 if config.learn == "condensation" else 3) + bool(config.payload)
