@@ -35,6 +35,7 @@ from cloudchamber.event import Event
 from cloudchamber.metrics import Showers, Width
 from cloudchamber.report import Column, markdown_table, percent
 from cloudchamber.report.plots import STYLE, Curve, draw_curve, log_ticks, save
+from cloudchamber.tasks.condense import Condense
 
 #: GeV: clusters below are left out, in every finder.
 LEAST = 0.5
@@ -45,8 +46,8 @@ DISTANCES = np.linspace(0, PAIR, 5)
 OURS, TRUTH, FULL = "condensation", "true clusters", "full sum"
 #: Settings of condensation among which the validation events choose.
 DECODING = [
-    {"threshold": threshold, "radius": radius, "take": 1.5 * radius}
-    for threshold, radius in product((0.1, 0.2, 0.3), (0.4, 0.6, 0.8, 1.0))
+    {"threshold": threshold, "radius": radius, "take": take}
+    for threshold, radius, take in product((0.1, 0.3, 0.5), (0.3, 0.4, 0.5, 0.6, 0.8, 1.0), (1.0, 1.2))
 ]
 _FEWEST = 10  # showers behind a point of a plot
 
@@ -107,11 +108,19 @@ def tune(name: str, events: Sequence[Event]) -> tuple[Finder, dict[str, float]]:
 def condensation(path: Path, events: Sequence[Event]) -> tuple[Finder, dict[str, float]]:
     """A trained model with its best ``DECODING``, and this; its clusters below ``LEAST`` GeV are left out."""
     task, run = checkpoint.load(path)
+    if not isinstance(task, Condense):
+        raise UserError(f"{path}: expected a model of kind 'condense', found {run.task.kind!r}")
+
+    def seen(event: Event) -> tuple[Event, Sequence[torch.Tensor]]:
+        prepared = task.prepare(event)
+        with torch.inference_mode():
+            return prepared, task(prepared)
+
+    known = {id(event): seen(event) for event in events}  # the network runs once for all ways to decode
 
     def find(chosen: dict[str, float], event: Event) -> Event:
         task.config = replace(run.task, **chosen)
-        with torch.inference_mode():
-            found = task.decode(task.prepare(event))
+        found = task.found(*(known.get(id(event)) or seen(event)))
         kept = found.object["energy"] >= LEAST
         number = torch.where(kept, kept.cumsum(0) - 1, -1)
         label = torch.cat([number, torch.tensor([-1])])[found.point["object"]]

@@ -226,11 +226,12 @@ class Condense(Task):
             label = follow(place, first.numpy(), take=config.take, **common)
         return torch.from_numpy(label)
 
-    def _found(self, event: Event) -> Event:
-        outputs = [rows.detach().cpu() for rows in self(event)]
+    def found(self, event: Event, outputs: Sequence[Tensor]) -> Event:
+        """What ``decode`` makes of a prepared event, before any fit, from the ``outputs`` that ``forward`` gives."""
+        outputs = [rows.detach().cpu() for rows in outputs]
         event, sizes = event.to("cpu"), event.count["point"].tolist()
         label, objects = [torch.zeros(0, dtype=torch.int64)], [0]
-        for first, space in zip(*(rows.split(sizes) for rows in outputs[:2]), strict=True):
+        for first, space in zip(*(torch.split(rows, sizes) for rows in outputs[:2]), strict=True):
             found = self._objects(first, space)
             label.append(torch.where(found >= 0, found + sum(objects), -1))
             objects.append(int(found.max()) + 1 if len(found) else 0)
@@ -246,7 +247,7 @@ class Condense(Task):
 
         The payload is that of the point of largest beta, or the mean of the users.
         """
-        found = self._found(event)
+        found = self.found(event, self(event))
         if not self.config.helix:
             return found
         return fitted_tracks(event, found.point["object"], {name: found.object[name] for name in self.config.payload})
@@ -266,7 +267,7 @@ class Condense(Task):
 
     def score(self, event: Event) -> dict[str, Fraction]:
         """Efficiency and purity of the objects by double majority, of those with at least ``min_hits`` points."""
-        found = self._found(event)
+        found = self.found(event, self(event))
         event = event.to("cpu").with_columns("point", id=found.point["id"])
         match = Match.of(found, event)
         large = match.particle_hits >= self.config.min_hits
