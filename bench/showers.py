@@ -116,18 +116,21 @@ def condensation(path: Path, events: Sequence[Event]) -> tuple[Finder, dict[str,
         with torch.inference_mode():
             return prepared, task(prepared)
 
-    known = {id(event): seen(event) for event in events}  # the network runs once for all ways to decode
-
-    def find(chosen: dict[str, float], event: Event) -> Event:
+    def clusters(chosen: dict[str, float], prepared: Event, outputs: Sequence[torch.Tensor]) -> Event:
         task.config = replace(run.task, **chosen)
-        found = task.found(*(known.get(id(event)) or seen(event)))
+        found = task.found(prepared, outputs)
         kept = found.object["energy"] >= LEAST
         number = torch.where(kept, kept.cumsum(0) - 1, -1)
         label = torch.cat([number, torch.tensor([-1])])[found.point["object"]]
         return Event(point={"object": label}, object={"energy": found.object["energy"][kept]})
 
-    best = max(DECODING, key=lambda chosen: aim(score(partial(find, chosen), events)))
-    return partial(find, best), best
+    known = [(event, *seen(event)) for event in events]  # the network runs once for all ways to decode
+    aims = []
+    for chosen in DECODING:
+        found = [Showers.of(clusters(chosen, *rest), event, PAIR * MOLIERE) for event, *rest in known]
+        aims.append(aim(Showers.join(found)))
+    best = DECODING[int(np.argmax(aims))]
+    return lambda event: clusters(best, *seen(event)), best
 
 
 def full(events: Sequence[Event], found: Showers) -> Showers:
