@@ -127,7 +127,9 @@ def condensation(path: Path, events: Sequence[Event]) -> tuple[Finder, dict[str,
     known = [(event, *seen(event)) for event in events]  # the network runs once for all ways to decode
     aims = []
     for chosen in DECODING:
-        found = [Showers.of(clusters(chosen, *rest), event, PAIR * MOLIERE) for event, *rest in known]
+        found = [
+            Showers.of(clusters(chosen, prepared, outputs), event, PAIR * MOLIERE) for event, prepared, outputs in known
+        ]
         aims.append(aim(Showers.join(found)))
     best = DECODING[int(np.argmax(aims))]
     return lambda event: clusters(best, *seen(event)), best
