@@ -28,7 +28,7 @@ from bench.clusterings import PEERS
 from bench.compare import machine
 from bench.tracks import describe, write
 from cloudchamber import checkpoint
-from cloudchamber.data.sampling import MOLIERE
+from cloudchamber.data.sampling import DEPTH, MOLIERE
 from cloudchamber.data.showers import ShowersConfig, simulate
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event
@@ -43,7 +43,9 @@ LEAST = 0.5
 PAIR, ISOLATED = 2.0, 5.0
 ENERGIES = np.array([1.0, 2.0, 4.0, 10.0, 20.0, 50.0])
 DISTANCES = np.linspace(0, PAIR, 5)
-OURS, TRUTH, FULL = "condensation", "true clusters", "full sum"
+#: Moliere radii: a cell belongs to no shower whose axis is farther.
+BESIDE = 4.0
+OURS, AXES, TRUTH, FULL = "condensation", "true axes", "true clusters", "full sum"
 #: Settings of condensation among which the validation events choose.
 DECODING = [
     {"threshold": threshold, "radius": radius, "take": take}
@@ -56,9 +58,10 @@ ABOUT = f"""A shower is found when a cluster has more than half of its energy, w
 radii ({PAIR * MOLIERE:.0f} mm) of which both are found. Resolution: half of the middle 68.3% of measured over true
 energy, over the median, of found showers that are isolated (no other within {ISOLATED:g} Molière radii) and of the
 others. The energy of a cluster is the sum of its cells times a constant that makes the median right on the validation
-events, that of {OURS} the regressed one. {TRUTH.capitalize()}: every cell with the shower that has left most in
-it. Full sum: all that an isolated shower has left above threshold. Finders are tuned on the validation events, to
-make efficiency plus separation less fakes less splits as large as can be."""
+events, that of {OURS} the regressed one. {AXES.capitalize()}: every cell with the shower whose axis passes nearest,
+within {BESIDE:g} Molière radii. {TRUTH.capitalize()}: every cell with the shower that has left most in it. Full sum:
+all that an isolated shower has left above threshold. Finders are tuned on the validation events, to make efficiency
+plus separation less fakes less splits as large as can be."""
 
 Finder = Callable[[Event], Event]
 
@@ -135,6 +138,16 @@ def condensation(path: Path, events: Sequence[Event]) -> tuple[Finder, dict[str,
     return lambda event: clusters(best, *seen(event)), best
 
 
+def axes(event: Event) -> NDArray[Any]:
+    """The shower whose true axis passes nearest to each cell, -1 for none within ``BESIDE``."""
+    if not event.rows("object"):
+        return np.full(event.rows("point"), -1)
+    deep = event.point["z"].unsqueeze(1) - DEPTH
+    away = [event.point[i].unsqueeze(1) - event.object[i] - event.object[f"d{i}"] * deep for i in "xy"]
+    least, nearest = torch.hypot(*away).min(1)
+    return torch.where(least < BESIDE * MOLIERE, nearest, -1).numpy()
+
+
 def full(events: Sequence[Event], found: Showers) -> Showers:
     """As if every shower were found with all that it has left above threshold."""
     return replace(
@@ -204,6 +217,7 @@ def run(options: argparse.Namespace) -> None:
         finders[name], chosen[name] = tune(name, valid)
     for name, settings in chosen.items():
         print(f"{name}: {settings}", flush=True)
+    finders[AXES] = calibrated(axes, valid)
     finders[TRUTH] = calibrated(lambda event: event.point["object"].numpy(), valid)
     found = {name: score(find, test) for name, find in finders.items()}
     rows = [row(name, own) for name, own in found.items()]

@@ -88,6 +88,16 @@ def test_calibration_and_the_full_sum():
     assert showers.aim(found) == pytest.approx(1.0)  # no pairs
 
 
+def test_cells_go_to_the_nearest_axis():
+    """One axis rises with slope 1 through x = 0 at the plane where places are given, the other stands at x = 30 mm."""
+    x, z = torch.tensor([20.0, 20.0, 200.0]), torch.tensor([20.0, 0.0, 20.0]) + showers.DEPTH
+    axis = {"x": [0.0, 30.0], "dx": [1.0, 0.0], "y": [0.0, 0.0], "dy": [0.0, 0.0]}
+    points = Event(point={"x": x, "y": torch.zeros(3), "z": z})
+    event = Event(point=points.point, object={name: torch.tensor(values) for name, values in axis.items()})
+    assert showers.axes(event).tolist() == [0, 1, -1]
+    assert showers.axes(points).tolist() == [-1, -1, -1]
+
+
 def test_condensation_is_tuned_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     good = {"threshold": 0.1, "radius": 0.8}
     monkeypatch.setattr(showers, "DECODING", [{**good, "threshold": 0.99}, good, {**good, "radius": 1e-3}])
