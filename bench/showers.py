@@ -11,17 +11,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from bench.clusterings import PEERS
@@ -31,18 +29,14 @@ from cloudchamber import checkpoint
 from cloudchamber.data.sampling import DEPTH, MOLIERE
 from cloudchamber.data.showers import ShowersConfig, simulate
 from cloudchamber.errors import UserError
+from cloudchamber.evaluate import ISOLATED, PAIR
 from cloudchamber.event import Event
-from cloudchamber.metrics import Showers, Width
-from cloudchamber.report import Column, markdown_table, percent
-from cloudchamber.report.plots import STYLE, Curve, draw_curve, log_ticks, save
+from cloudchamber.metrics import Showers
+from cloudchamber.report import SHOWER_COLUMNS, markdown_table, plot_showers, shower_row
 from cloudchamber.tasks.condense import Condense
 
 #: GeV: clusters below are left out, in every finder.
 LEAST = 0.5
-#: Moliere radii: pairs nearer than the first are to be separated; a shower farther from all others is isolated.
-PAIR, ISOLATED = 2.0, 5.0
-ENERGIES = np.array([1.0, 2.0, 4.0, 10.0, 20.0, 50.0])
-DISTANCES = np.linspace(0, PAIR, 5)
 #: Moliere radii: a cell belongs to no shower whose axis is farther.
 BESIDE = 4.0
 OURS, AXES, TRUTH, FULL = "condensation", "true axes", "true clusters", "full sum"
@@ -51,8 +45,6 @@ DECODING = [
     {"threshold": threshold, "radius": radius, "take": take}
     for threshold, radius, take in product((0.1, 0.3, 0.5), (0.3, 0.4, 0.5, 0.6, 0.8, 1.0), (1.0, 1.2))
 ]
-_FEWEST = 10  # showers behind a point of a plot
-
 ABOUT = f"""A shower is found when a cluster has more than half of its energy, which is more than half of the cluster's
 (docs/metrics.md). Clusters below {LEAST:g} GeV are left out. Separation: pairs of showers within {PAIR:g} Molière
 radii ({PAIR * MOLIERE:.0f} mm) of which both are found. Resolution: half of the middle 68.3% of measured over true
@@ -155,54 +147,6 @@ def full(events: Sequence[Event], found: Showers) -> Showers:
     )
 
 
-def resolution(width: Width) -> Width:
-    """Half width over the median."""
-    return Width(width.value / width.median, width.error / width.median, width.median, width.tails, width.count)
-
-
-def row(name: str, found: Showers) -> dict[str, Any]:
-    """A line of the table."""
-    near, far = found.response(found.distance / MOLIERE, [0.0, ISOLATED, np.inf])
-    rates = {"efficiency": found.efficiency(), "separated": found.separation()}
-    rates |= {"fake": found.fake_rate(), "split": found.split_rate()}
-    return {"name": name, **rates, "response": far.median, "isolated": resolution(far), "close": resolution(near)}
-
-
-COLUMNS = (
-    Column("name", ""),
-    *(Column(key, heading, percent) for key, heading in (("efficiency", "Efficiency"), ("separated", "Separated"))),
-    *(Column(key, heading, percent) for key, heading in (("fake", "Fake"), ("split", "Split"))),
-    Column("response", "Response", lambda value: f"{value:.3f}"),
-    *(Column(key, f"Resolution, {key}", percent) for key in ("isolated", "close")),
-)
-
-
-def plot(found: Mapping[str, Showers], directory: Path) -> None:
-    """Resolution of isolated showers against energy, and separated pairs against their distance."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(10, 4.2), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        for number, (name, own) in enumerate(found.items()):
-            alone = own.distance > ISOLATED * MOLIERE
-            widths = own.response(np.where(alone, own.energy, np.nan), ENERGIES)
-            widths = [resolution(width if width.count >= _FEWEST else Width.of(np.zeros(0))) for width in widths]
-            numbers = ([100 * getattr(width, part) for width in widths] for part in ("value", "low", "high"))
-            draw_curve(left, number, len(found), name, Curve(name, ENERGIES, *numbers).numbers(), True)
-            if name != FULL:
-                fraction = own.separation(DISTANCES * MOLIERE)
-                draw_curve(right, number, len(found), name, Curve(name, DISTANCES, fraction).numbers(), False)
-        left.set_xscale("log")
-        log_ticks(left.xaxis, ENERGIES[0], ENERGIES[-1])
-        left.set(xlim=(ENERGIES[0], ENERGIES[-1]), xlabel="Energy [GeV]", ylabel="Resolution, isolated [%]")
-        left.set_ylim(bottom=0)
-        right.set(
-            xlim=(0, PAIR), ylim=(-0.03, 1.05), xlabel="Distance of the pair [Molière radii]", ylabel="Both found"
-        )
-        handles, labels = left.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
-    save(figure, directory / "showers.png")
-
-
 def run(options: argparse.Namespace) -> None:
     """Events, finders, and the files."""
     valid, test = (
@@ -220,21 +164,21 @@ def run(options: argparse.Namespace) -> None:
     finders[AXES] = calibrated(axes, valid)
     finders[TRUTH] = calibrated(lambda event: event.point["object"].numpy(), valid)
     found = {name: score(find, test) for name, find in finders.items()}
-    rows = [row(name, own) for name, own in found.items()]
+    rows = [shower_row(name, own) for name, own in found.items()]
     found[FULL] = full(test, found[TRUTH])
     rows.append(
-        {key: value for key, value in row(FULL, found[FULL]).items() if key in ("name", "response", "isolated")}
+        {key: value for key, value in shower_row(FULL, found[FULL]).items() if key in ("name", "response", "isolated")}
     )
     counts = f"{len(test)} events, {len(found[TRUTH].energy)} showers, {len(found[TRUTH].pair)} close pairs"
     tuned = "\n".join(f"- {name}: " + ", ".join(f"{k} {v:g}" for k, v in own.items()) for name, own in chosen.items())
-    parts = ["# Showers", describe(machine()), counts + ".", markdown_table(rows, COLUMNS), ABOUT, tuned]
+    parts = ["# Showers", describe(machine()), counts + ".", markdown_table(rows, SHOWER_COLUMNS), ABOUT, tuned]
     text = "\n\n".join(parts)
     print(text)
     options.directory.mkdir(parents=True, exist_ok=True)
     values = {
         line.pop("name"): {key: float(getattr(value, "value", value)) for key, value in line.items()} for line in rows
     }
-    plot(found, options.directory)
+    plot_showers(found, options.directory / "showers.png", sums=(FULL,))
     for path in write(options.directory, {"showers.md": text, "showers.json": json.dumps(values, indent=1)}):
         print(path)
 

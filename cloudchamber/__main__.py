@@ -206,9 +206,10 @@ def reconstruct(
         int | None, typer.Option(help="Only the first so many: faster, no soft or displaced tracks.", min=1)
     ] = None,
 ) -> None:
-    """Find the tracks of events."""
+    """Find the tracks of events, or other objects, by the model."""
     from cloudchamber.checkpoint import SHIPPED
     from cloudchamber.data import open_events
+    from cloudchamber.objects import holds_objects
     from cloudchamber.reconstruct import reconstruct
 
     if dask:  # its workers run in other directories
@@ -218,7 +219,8 @@ def reconstruct(
     outcome = reconstruct(
         source, output, model, lambda name: _say(f"{name}: done"), workers, dask, engine.value, threshold, passes
     )
-    _say(f"{outcome.rows} tracks in {outcome.events} of {len(source)} events -> {output}")
+    what = "objects" if holds_objects(output) else "tracks"
+    _say(f"{outcome.rows} {what} in {outcome.events} of {len(source)} events -> {output}")
     outcome.complain()
 
 

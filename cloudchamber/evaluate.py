@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cloudchamber import physics
 from cloudchamber.data import EventSource
 from cloudchamber.data.collisions import is_primary
+from cloudchamber.data.sampling import MOLIERE
 from cloudchamber.data.store import atomic
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event
@@ -24,6 +25,7 @@ from cloudchamber.metrics import (
     Match,
     Residuals,
     Selection,
+    Showers,
     Width,
     efficiency,
     local_density,
@@ -64,6 +66,10 @@ SPLITS = {
 }
 
 
+#: Moliere radii: showers nearer than the first are to be separated; one farther from all others is isolated.
+PAIR, ISOLATED = 2.0, 5.0
+
+
 class Scores:
     """Scores that add up event by event.
 
@@ -71,6 +77,8 @@ class Scores:
     Fractions: selection -> style -> efficiency, purity, fake_rate, duplicate_rate; ``binned`` the efficiency (double
     majority, |eta| < 4, at least 7 hits) in the bins of ``SPLITS``. ``residuals`` are those of fitted parameters, one
     ``Residuals`` per event whose prediction has them and whose truth has vertices and momenta.
+
+    ``showers``, one ``Showers`` per event whose points and objects have energies and whose objects have places.
 
     Fake and duplicate rates of a selection count the tracks whose fitted pT and eta lie in it (all tracks where a
     prediction has no parameters) with at least ``min_track_hits`` hits. A track is fake when it matches no particle at
@@ -85,6 +93,7 @@ class Scores:
         self.rates: dict[str, dict[str, dict[str, Fraction]]] = {}
         self.binned: dict[str, Fraction] = {}
         self.residuals: list[Residuals] = []
+        self.showers: list[Showers] = []
 
     def add(self, predicted: Event, truth: Event) -> None:
         """Count one event."""
@@ -105,6 +114,8 @@ class Scores:
             self._bins(match, truth)
         if {"px", "vx", "charge"} <= truth.object.keys() and {"pt", "charge"} <= predicted.object.keys():
             self.residuals.append(residuals(predicted, truth))
+        if "energy" in truth.point and {"energy", "x", "y"} <= truth.object.keys():
+            self.showers.append(Showers.of(predicted, truth, PAIR * MOLIERE))
 
     def _rates(self, name: str, style: str, selection: Selection, match: Match, predicted: Event, truth: Event) -> None:
         fitted = predicted if "pt" in predicted.object else None
@@ -166,7 +177,35 @@ class Scores:
             for kind, parameters in self.widths().items()
         }
         fits = {"edges": PT_BINS.tolist(), **widths} if widths else None
-        return {"events": self.events, "scores": means, "rates": rates, "efficiency": binned, "fits": fits}
+        showers = None
+        if self.showers:
+            found = shower_scores(Showers.join(self.showers))
+            showers = {k: json_fraction(v) if isinstance(v, Fraction) else _width(v) for k, v in found.items()}
+        written = {"events": self.events, "scores": means, "rates": rates, "efficiency": binned, "fits": fits}
+        return written | {"showers": showers}
+
+
+def shower_scores(found: Showers) -> dict[str, Any]:
+    """Rates of showers, of clusters and of pairs within ``PAIR``, and measured over true energy.
+
+    ``efficiency``, ``separated``, ``fake`` and ``split``; ``response`` of isolated showers, and the widths of what is
+    measured over its median, of ``isolated`` showers and of those that are ``close`` to another one.
+    """
+    near, far = found.response(found.distance / MOLIERE, [0.0, ISOLATED, np.inf])
+    return {
+        "efficiency": found.efficiency(),
+        "separated": found.separation(),
+        "fake": found.fake_rate(),
+        "split": found.split_rate(),
+        "response": far,
+        "isolated": relative(far),
+        "close": relative(near),
+    }
+
+
+def relative(width: Width) -> Width:
+    """Half width over the median: a resolution."""
+    return Width(width.value / width.median, width.error / width.median, width.median, width.tails, width.count)
 
 
 def json_number(value: float) -> float | None:

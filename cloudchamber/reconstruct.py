@@ -1,10 +1,10 @@
-"""From a directory of events to tracks on disk."""
+"""From a directory of events to tracks, or other objects, on disk."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from cloudchamber.errors import UserError
 from cloudchamber.event import Event
 from cloudchamber.export import cached, use_onnx
 from cloudchamber.metrics import Fraction
+from cloudchamber.objects import OBJECTS, holds_objects, read_objects, write_objects
 from cloudchamber.outcome import Outcome, growing_table, results
 from cloudchamber.tasks import Task
 from cloudchamber.tasks.edges import pair_rates
@@ -46,11 +47,13 @@ _SCHEMA = pa.schema(
 class Reconstructor:
     """Finds the tracks of one event after the other with a trained task; truth in an event is not looked at.
 
+    Those of a ``condense`` task without ``helix`` are no tracks but objects of another kind, such as showers.
+
     ``model``: a checkpoint, the name of one that ships, or None: see ``checkpoint.model_path``. ``engine``: what runs
     the networks, ``torch`` or ``onnx``. ``threshold``: least probability of what makes or is a track, from 0 to 1, None
     for that of the model; a higher one is less efficient and has fewer fakes. ``passes``: of a finder that follows
     tracks only the first so many, None for all: see ``FollowConfig``. Raises ``UserError`` for a file that is no
-    checkpoint, one of a task that makes no tracks, or passes that it does not have.
+    checkpoint, one of a task that makes no objects, or passes that it does not have.
     """
 
     def __init__(
@@ -65,9 +68,8 @@ class Reconstructor:
         self.task, self.run = checkpoint.load(path)
         if self.run.task.kind not in _FINDERS:
             kinds = " or ".join(map(repr, _FINDERS))
-            raise UserError(f"{path}: task.kind: expected {kinds}, which make tracks, found {self.run.task.kind!r}")
-        if not getattr(self.run.task, "helix", True):
-            raise UserError(f"{path}: task.helix: expected true: the objects of this model are no tracks")
+            raise UserError(f"{path}: task.kind: expected {kinds}, which make objects, found {self.run.task.kind!r}")
+        self.tracks: bool = getattr(self.run.task, "helix", True)
         if engine == "onnx":
             use_onnx(self.task, self.run, path)
         if threshold is not None:
@@ -81,15 +83,18 @@ class Reconstructor:
     def __call__(self, event: Event) -> Event:
         """Tracks of an event: ``point.id``, ``point.object``, in ``object`` the columns of ``HelixFit`` and ``hits``.
 
-        The fit leaves out hits that do not belong to their track: see ``without_outliers``.
+        The fit leaves out hits that do not belong to their track: see ``without_outliers``. Objects of another kind
+        have the columns that the task learned, its payload, instead of a fit.
         """
         point = {name: column for name, column in event.point.items() if name not in _TRUTH}
         if not event.rows("point"):  # then no file has to know the columns
-            point |= {name: torch.zeros(0, dtype=kind) for name, kind in _INPUTS.items()}
+            read = dict.fromkeys(self.task.columns["point"], torch.float32)
+            point |= {name: torch.zeros(0, dtype=kind) for name, kind in (read | _INPUTS).items()}
         count = {name: event.count[name] for name in ("point", "scene")}
         hits = Event(point=point, scene=event.scene, count=count)
         with torch.inference_mode():
-            return without_outliers(hits, self.task.decode(self.task.prepare(hits)))
+            found = self.task.decode(self.task.prepare(hits))
+            return without_outliers(hits, found) if self.tracks else found
 
     def stage_rates(self, event: Event) -> dict[str, dict[str, Fraction]]:
         """For every stage of the pipeline the efficiency and purity of its edges, on an event with truth.
@@ -115,13 +120,18 @@ def reconstruct(
     threshold: float | None = None,
     passes: int | None = None,
 ) -> Outcome:
-    """Write the tracks of all events to ``directory``, both files atomically, and tell what failed.
+    """Write the tracks of all events to ``directory``, files atomically, and tell what failed.
 
     ``submission.csv``: ``event_id, hit_id, track_id`` of every hit, in the format of the TrackML challenge, 0 for no
     track. ``tracks.parquet``: a row per track, ``event_id, track_id``, charge, pt (GeV), eta, phi (rad), d0, z0 (mm),
-    hits, the errors ``sigma_pt`` to ``sigma_z0``, chi2 and ndf of the fit, and the ``quality`` that
-    the model gives the track (NaN if none). A malformed event is named in the outcome,
-    as is one that kills its processes; the others are written all the same. The rows of the outcome are tracks.
+    hits, the errors ``sigma_pt`` to ``sigma_z0``, chi2 and ndf of the fit, and the ``quality`` that the model gives the
+    track (NaN if none).
+
+    Objects that are no tracks: ``objects.parquet``, a row per event as in files of events, with ``point.id``,
+    ``point.object``, what the model tells of its objects, and ``scene.id``, the number of the event.
+
+    A malformed event is named in the outcome, as is one that kills its processes; the others are written all the same.
+    The rows of the outcome are tracks or objects.
     ``progress`` is called with the name of each event when it is written, in the order of the source.
 
     ``workers`` processes share the events (see ``pool.in_processes``), or the workers of the Dask cluster whose
@@ -130,47 +140,61 @@ def reconstruct(
     """
     if engine == "onnx":  # here, once for all processes
         cached(model_path(model))
-    start, outcome, seen = partial(_start, model, engine, threshold, passes), Outcome(), dict[int, str]()
+    start, outcome = partial(_start, model, engine, threshold, passes), Outcome()
     items = [(index, name, load) for index, (name, load) in enumerate(source.entries)]
+    tracks = getattr(checkpoint.read(model_path(model))[1].task, "helix", True)
     found = results(start, items, source.names, outcome.failed, workers, dask)
-    with closing(found), _writing(Path(directory)) as write:
-        for name, result in found:
-            if result.number in seen:
-                number = result.number
-                outcome.failed.append(f"{name}: scene.id: the number {number} is already that of {seen[number]}")
-            else:
-                seen[result.number] = name
-                write(result)
-                outcome.events += 1
-                outcome.rows += len(result.tracks)
-                progress(name)
+    with closing(found):
+        written = _told(found, outcome, progress)
+        if tracks:
+            _write_tracks(Path(directory), written)
+        else:
+            write_objects(directory, (one.event for one in written if one.event is not None))
     return outcome
 
 
-@contextmanager
-def _writing(directory: Path) -> Iterator[Callable[[_Written], None]]:
-    """Gives what writes an event; both files appear when all are written."""
+def _told(
+    found: Iterable[tuple[str, _Written]], outcome: Outcome, progress: Callable[[str], None]
+) -> Iterator[_Written]:
+    """What is to be written; that it was is told when the next is asked for."""
+    seen = dict[int, str]()
+    for name, result in found:
+        if result.number in seen:
+            number = result.number
+            outcome.failed.append(f"{name}: scene.id: the number {number} is already that of {seen[number]}")
+            continue
+        seen[result.number] = name
+        yield result
+        outcome.events += 1
+        outcome.rows += result.rows
+        progress(name)
+
+
+def _write_tracks(directory: Path, events: Iterable[_Written]) -> None:
+    """Write event after event; both files appear when all are written."""
     with (
         atomic(directory / SUBMISSION) as submission,
         growing_table(directory / TRACKS, _SCHEMA, _GROUP) as table,
         submission.open("w", newline="") as lines,
     ):
         lines.write("event_id,hit_id,track_id\n")
-
-        def write(event: _Written) -> None:
+        for event in events:
             lines.write(event.hits)
             table(event.tracks)
-
-        yield write
 
 
 @dataclass(frozen=True)
 class _Written:
-    """An event's number, its lines of ``submission.csv``, its rows of ``tracks.parquet``."""
+    """An event's number, how many objects it has, and what is written of it.
+
+    Its lines of ``submission.csv`` and its rows of ``tracks.parquet``; or the ``event``, where objects are no tracks.
+    """
 
     number: int
-    hits: str
-    tracks: pa.Table
+    rows: int
+    hits: str = ""
+    tracks: pa.Table | None = None
+    event: Event | None = None
 
 
 def _start(
@@ -185,11 +209,17 @@ def _work(finder: Reconstructor, item: tuple[int, str, Callable[[], Event]]) -> 
     index, name, load = item
     try:
         event = load()
-        _check(event, name)
+        _check(event, name, finder)
     except UserError as error:
         return one_line(error)
-    predicted, number = finder(event), event_number(event, index)
-    return _Written(number, _hit_lines(number, predicted), _track_table(number, predicted))
+    try:
+        predicted, number = finder(event), event_number(event, index)
+    except UserError as error:
+        return f"{name}: {one_line(error)}"
+    rows = predicted.rows("object")
+    if not finder.tracks:
+        return _Written(number, rows, event=replace(predicted, scene={"id": torch.tensor([number])}))
+    return _Written(number, rows, _hit_lines(number, predicted), _track_table(number, predicted))
 
 
 def event_number(event: Event, index: int) -> int:
@@ -197,13 +227,13 @@ def event_number(event: Event, index: int) -> int:
     return int(event.scene["id"][0]) if "id" in event.scene else index
 
 
-def _check(event: Event, name: str) -> None:
-    """Raise ``UserError`` for a missing column, a coordinate that is no number, or a hit that is there twice."""
-    for column in _INPUTS if event.rows("point") else ():
+def _check(event: Event, name: str, finder: Reconstructor) -> None:
+    """Raise ``UserError`` for a missing column, an input that is no number, or a hit that is there twice."""
+    for column in _INPUTS if finder.tracks and event.rows("point") else ():
         if column not in event.point:
             raise UserError(f"{name}: point.{column} is missing")
-    for column in ("x", "y", "z") if event.rows("point") else ():
-        bad = torch.nonzero(~torch.isfinite(event.point[column]))
+    for column in ("x", "y", "z") if finder.tracks else finder.task.columns["point"]:
+        bad = torch.nonzero(~torch.isfinite(event.point.get(column, torch.zeros(0))))
         if len(bad):
             row = int(bad[0, 0])
             found = float(event.point[column][row])
@@ -240,6 +270,10 @@ def read_predictions(directory: str | Path) -> dict[int, Event]:
     """
     directory = Path(directory)
     path = directory / SUBMISSION
+    if holds_objects(directory):
+        if path.is_file():
+            raise UserError(f"{directory}: holds {SUBMISSION} and {OBJECTS}: expected one of them")
+        return read_objects(directory)
     if not path.is_file():
         raise UserError(f"{directory}: no {SUBMISSION}: expected a directory that 'reconstruct' wrote")
     try:

@@ -16,7 +16,7 @@ FLOORS = (
     ("errors", "ops", "physics", "threads"),
     ("event", "follow", "pool", "sets"),
     ("data", "nn", "losses", "cluster", "metrics"),
-    ("tasks", "outcome"),
+    ("tasks", "outcome", "objects"),
     ("config",),
     ("checkpoint",),
     ("export",),

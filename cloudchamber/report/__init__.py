@@ -16,6 +16,7 @@ from cloudchamber.report.scores import (
     stage_rows,
     write_report,
 )
+from cloudchamber.report.showers import SHOWER_COLUMNS, plot_showers, shower_row
 from cloudchamber.report.tables import Column, console_table, markdown_table, measured, memory, percent, plain, seconds
 from cloudchamber.report.tags import tag_rows, tag_table, write_tag_report
 from cloudchamber.report.views import plot_event
@@ -24,6 +25,7 @@ __all__ = [
     "AXES",
     "COLOURS",
     "RATE_COLUMNS",
+    "SHOWER_COLUMNS",
     "STAGE_COLUMNS",
     "Axis",
     "Column",
@@ -39,11 +41,13 @@ __all__ = [
     "plot_event",
     "plot_fits",
     "plot_pulls",
+    "plot_showers",
     "plot_widths",
     "rate_rows",
     "score_rows",
     "score_tables",
     "seconds",
+    "shower_row",
     "split_title",
     "stage_rows",
     "tag_rows",

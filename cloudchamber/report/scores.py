@@ -9,14 +9,17 @@ from typing import Any
 from rich.table import Table
 
 from cloudchamber.data import EventSource
+from cloudchamber.data.sampling import MOLIERE
 from cloudchamber.data.store import atomic
 from cloudchamber.errors import UserError
-from cloudchamber.evaluate import SPLITS, Scores, evaluate_directory
-from cloudchamber.metrics import Fraction, Residuals
+from cloudchamber.evaluate import PAIR, SPLITS, Scores, evaluate_directory, shower_scores
+from cloudchamber.metrics import Fraction, Residuals, Showers
+from cloudchamber.objects import holds_objects
 from cloudchamber.reconstruct import Reconstructor, event_number, read_predictions
 from cloudchamber.report.display import write_display
 from cloudchamber.report.fits import plot_fits
 from cloudchamber.report.plots import Curve, plot_efficiency
+from cloudchamber.report.showers import plot_showers
 from cloudchamber.report.tables import Column, console_table, markdown_table, percent
 from cloudchamber.report.views import plot_event
 
@@ -27,15 +30,27 @@ _SCORES = {
     "v": "V-score",
     "v_weighted": "V-score, hits weighted",
 }
+_SHOWERS = {
+    "efficiency": "Showers found, by energy",
+    "separated": f"Showers within {PAIR * MOLIERE:.0f} mm of each other, both found",
+    "fake": "Clusters mostly of no shower",
+    "split": "Clusters split off",
+    "isolated": "Energy resolution, isolated",
+    "close": "Energy resolution, close",
+}
 
 
 def score_rows(scores: Scores) -> list[dict[str, str]]:
-    """One row per score: name and mean over events with its standard error."""
+    """One row per score: name and mean over events with its standard error; of showers their rates and widths."""
     rows = []
     for name, title in _SCORES.items():
         mean, error = scores.mean(name)
         if mean == mean:
             rows.append({"score": title, "value": f"{mean:.4f}" + (f" ± {error:.4f}" if error == error else "")})
+    if scores.showers:
+        found = shower_scores(Showers.join(scores.showers))
+        rows += [{"score": title, "value": percent(found[name])} for name, title in _SHOWERS.items()]
+        rows.append({"score": "Energy response, isolated", "value": f"{found['response'].median:.3f}"})
     return rows
 
 
@@ -92,15 +107,22 @@ def write_report(
 ) -> Iterator[Path]:
     """Write plots, tables and the display of the first event; yields each path when it is there.
 
-    ``model``: also run the stages of this checkpoint on the first event. Without truth only the views are made.
+    ``model``: also run the stages of this checkpoint on the first event. Without truth only the views are made, which
+    there are of tracks.
     """
     directory = Path(directory)
-    found = read_predictions(predictions)
+    found, views = read_predictions(predictions), not holds_objects(predictions)
+    if model is not None and not views:
+        raise UserError(f"{predictions}: holds no tracks: there are no stages to show")
     if "object" in source[0].point:
         scores = evaluate_directory(predictions, source)
         for name, curve in curves("cloudchamber", scores).items():
             path = directory / f"efficiency_{name}.png"
             plot_efficiency([curve], path, name, title=split_title(name))
+            yield path
+        if scores.showers:
+            path = directory / "showers.png"
+            plot_showers({"cloudchamber": Showers.join(scores.showers)}, path)
             yield path
         if scores.residuals:
             yield from plot_fits({"cloudchamber": Residuals.join(scores.residuals)}, directory)
@@ -115,6 +137,8 @@ def write_report(
         with atomic(path) as temporary:
             temporary.write_text("\n\n".join(text) + "\n")
         yield path
+    if not views:
+        return
     event = source[0]
     number = event_number(event, 0)
     if number not in found:
