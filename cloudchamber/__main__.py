@@ -209,7 +209,7 @@ def reconstruct(
     """Find the tracks of events, or other objects, by the model."""
     from cloudchamber.checkpoint import SHIPPED
     from cloudchamber.data import open_events
-    from cloudchamber.objects import holds_objects
+    from cloudchamber.predictions import holds_objects
     from cloudchamber.reconstruct import reconstruct
 
     if dask:  # its workers run in other directories

@@ -34,7 +34,8 @@ from cloudchamber.metrics import (
     trackml_score,
     v_score,
 )
-from cloudchamber.reconstruct import event_number, read_predictions
+from cloudchamber.predictions import read_predictions
+from cloudchamber.reconstruct import event_number
 
 SCORES = "scores.json"
 

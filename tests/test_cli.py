@@ -15,7 +15,7 @@ import torch
 from cloudchamber.__main__ import main
 from cloudchamber.data import open_events, store, trackml
 from cloudchamber.event import Event
-from cloudchamber.reconstruct import SUBMISSION, TRACKS
+from cloudchamber.predictions import SUBMISSION, TRACKS
 
 NAME = "event000000001"
 Outcome = tuple[int, str, str]

@@ -13,7 +13,7 @@ from cloudchamber.data import EventSource
 from cloudchamber.errors import UserError
 from cloudchamber.evaluate import SCORES, evaluate, evaluate_directory
 from cloudchamber.event import Event
-from cloudchamber.reconstruct import SUBMISSION
+from cloudchamber.predictions import SUBMISSION
 
 HEADER = "event_id,hit_id,track_id\n"
 

@@ -16,8 +16,8 @@ from cloudchamber.config import parse
 from cloudchamber.data import open_events, store
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event
-from cloudchamber.objects import OBJECTS, holds_objects, read_objects, write_objects
-from cloudchamber.reconstruct import Reconstructor, read_predictions, reconstruct
+from cloudchamber.predictions import OBJECTS, holds_objects, read_predictions, write_objects
+from cloudchamber.reconstruct import Reconstructor, reconstruct
 
 CENTRES = (-150.0, -60.0, 0.0, 18.0, 120.0)  # two of them are close
 
@@ -90,7 +90,7 @@ def test_showers_from_events_to_scores_and_plots(model: Path, events: Path, tmp_
 def test_objects_do_not_depend_on_the_processes(model: Path, events: Path, tmp_path: Path) -> None:
     for workers in (1, 2):
         assert reconstruct(open_events(events), tmp_path / str(workers), model, workers=workers).rows == 10
-    one, two = (read_objects(tmp_path / str(workers)) for workers in (1, 2))
+    one, two = (read_predictions(tmp_path / str(workers)) for workers in (1, 2))
     for number, event in one.items():
         for level in ("point", "object", "scene"):
             own, other = getattr(event, level), getattr(two[number], level)
@@ -114,7 +114,7 @@ def test_a_malformed_event_is_named_and_the_others_are_written(model: Path, even
         "a-nan: row 3, point.energy: expected a finite number, found nan",
         "b-missing: point.energy: missing in the events",
     ]
-    assert list(read_objects(tmp_path / "found")) == [3, 4, 5]
+    assert list(read_predictions(tmp_path / "found")) == [3, 4, 5]
 
 
 def test_truth_is_not_looked_at_and_an_event_may_be_empty(model: Path) -> None:
@@ -130,7 +130,7 @@ def test_files_that_are_none_of_ours_are_named(tmp_path: Path) -> None:
     write_objects(tmp_path, [showers(1), showers(1)])
     assert holds_objects(tmp_path)
     with pytest.raises(UserError, match=r"objects\.parquet: expected events with a scene\.id each, all different"):
-        read_objects(tmp_path)
+        read_predictions(tmp_path)
     (tmp_path / "submission.csv").write_text("event_id,hit_id,track_id\n")
     with pytest.raises(UserError, match=r"holds submission\.csv and objects\.parquet"):
         read_predictions(tmp_path)

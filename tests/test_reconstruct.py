@@ -24,13 +24,8 @@ from cloudchamber.checkpoint import SHIPPED, shipped_model
 from cloudchamber.data import EventSource, open_events, store
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event
-from cloudchamber.reconstruct import (
-    SUBMISSION,
-    TRACKS,
-    Reconstructor,
-    read_predictions,
-    reconstruct,
-)
+from cloudchamber.predictions import SUBMISSION, TRACKS, read_predictions
+from cloudchamber.reconstruct import Reconstructor, reconstruct
 
 PARAMETERS = ["charge", "pt", "eta", "phi", "d0", "z0", "hits"]
 

@@ -14,8 +14,8 @@ from cloudchamber.data.store import atomic
 from cloudchamber.errors import UserError
 from cloudchamber.evaluate import PAIR, SPLITS, Scores, evaluate_directory, shower_scores
 from cloudchamber.metrics import Fraction, Residuals, Showers
-from cloudchamber.objects import holds_objects
-from cloudchamber.reconstruct import Reconstructor, event_number, read_predictions
+from cloudchamber.predictions import holds_objects, read_predictions
+from cloudchamber.reconstruct import Reconstructor, event_number
 from cloudchamber.report.display import write_display
 from cloudchamber.report.fits import plot_fits
 from cloudchamber.report.plots import Curve, plot_efficiency
