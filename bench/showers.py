@@ -1,6 +1,6 @@
 """Showers in a calorimeter: condensation beside classical clusterings, on the same events.
 
-    python -m bench.showers -o bench-showers [--model runs/showers/best.safetensors]
+    python -m bench.showers -o bench-showers [--model showers]
 
 simulates validation (seed 2) and test events (seed 3), tunes the clusterings on the former, scores all on the latter,
 and writes ``showers.md``, ``showers.json`` and plots. ``--help`` lists the settings.
@@ -102,7 +102,7 @@ def tune(name: str, events: Sequence[Event]) -> tuple[Finder, dict[str, float]]:
 
 def condensation(path: Path, events: Sequence[Event]) -> tuple[Finder, dict[str, float]]:
     """A trained model with its best ``DECODING``, and this; its clusters below ``LEAST`` GeV are left out."""
-    task, run = checkpoint.load(path)
+    task, run = checkpoint.load(checkpoint.model_path(path))
     if not isinstance(task, Condense):
         raise UserError(f"{path}: expected a model of kind 'condense', found {run.task.kind!r}")
 
@@ -191,7 +191,7 @@ def main() -> None:
     parser.add_argument("--library", type=int, default=400, help="single showers that they are made of")
     parser.add_argument("--valid", type=int, default=60, help="how many validation events")
     parser.add_argument("--valid-library", type=int, default=200, help="single showers that they are made of")
-    parser.add_argument("--model", type=Path, help="checkpoint of a trained model")
+    parser.add_argument("--model", type=Path, help="checkpoint of a trained model, or showers, which ships")
     try:
         run(parser.parse_args())
     except UserError as error:

@@ -41,7 +41,9 @@ class Engine(StrEnum):
 Events = Annotated[Path, typer.Argument(help="Directory of TrackML tables or Parquet files, or one file.")]
 Truth = Annotated[Path, typer.Argument(help="The events or jets that they are of, with truth.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Directory to write to.")]
-Model = Annotated[Path | None, typer.Option("--model", help="Checkpoint, or one that ships: follow (default), graph.")]
+Model = Annotated[
+    Path | None, typer.Option("--model", help="Checkpoint, or one that ships: follow (default), graph, showers.")
+]
 Settings = Annotated[list[str] | None, typer.Argument(help="Settings such as train.rate=3e-4, over those of the file.")]
 
 
@@ -207,14 +209,14 @@ def reconstruct(
     ] = None,
 ) -> None:
     """Find the tracks of events, or other objects, by the model."""
-    from cloudchamber.checkpoint import SHIPPED
+    from cloudchamber.checkpoint import model_path
     from cloudchamber.data import open_events
     from cloudchamber.predictions import holds_objects
     from cloudchamber.reconstruct import reconstruct
 
     if dask:  # its workers run in other directories
         events = events.resolve()
-        model = model.resolve() if model and str(model) not in SHIPPED else model
+        model = model_path(model).resolve() if model and model_path(model) == model else model
     source = open_events(events)
     outcome = reconstruct(
         source, output, model, lambda name: _say(f"{name}: done"), workers, dask, engine.value, threshold, passes
@@ -250,7 +252,7 @@ def predict(
 def export(
     output: Output,
     model: Annotated[
-        Path | None, typer.Argument(help="Checkpoint, or one that ships: follow (default), graph, top.")
+        Path | None, typer.Argument(help="Checkpoint, or one that ships: follow (default), graph, showers, top.")
     ] = None,
 ) -> None:
     """Write the networks of a checkpoint as ONNX, with a manifest of their inputs and outputs."""

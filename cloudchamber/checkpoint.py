@@ -22,6 +22,8 @@ from cloudchamber.tasks import GRAPHS, TASKS, Proposal, ProposalConfig, Task
 FORMAT = "cloudchamber checkpoint 1"
 #: Track finders that come with the package: one that follows tracks (the default), and a graph network.
 SHIPPED = ("follow", "graph")
+#: What comes with it and finds other objects: showers in the calorimeter that ``simulate showers`` has.
+CLUSTERERS = ("showers",)
 #: Taggers that come with it: of jets of top quarks.
 TAGGERS = ("top",)
 
@@ -142,11 +144,11 @@ def load(path: str | Path) -> tuple[Task, Run]:
 
 
 def shipped_model(name: str = SHIPPED[0]) -> Path:
-    """The checkpoint of a track finder or a tagger that comes with the package."""
+    """The checkpoint of a finder or a tagger that comes with the package."""
     return Path(str(files("cloudchamber") / "models" / f"{name}.safetensors"))
 
 
 def model_path(model: str | Path | None) -> Path:
     """The checkpoint that is meant: the first that ships for None, one that ships by its name, or a file."""
     name = str(model or SHIPPED[0])
-    return shipped_model(name) if name in (*SHIPPED, *TAGGERS) else Path(name)
+    return shipped_model(name) if name in (*SHIPPED, *CLUSTERERS, *TAGGERS) else Path(name)

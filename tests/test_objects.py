@@ -126,6 +126,13 @@ def test_truth_is_not_looked_at_and_an_event_may_be_empty(model: Path) -> None:
     assert find(Event()).rows("object") == 0
 
 
+def test_the_model_that_ships_finds_what_lies_apart() -> None:
+    find = Reconstructor("showers")
+    assert find(Event()).rows("object") == 0
+    found = find(showers(9))
+    assert {"energy", "x", "y", "dx", "dy", "hits"} == set(found.object)
+
+
 def test_files_that_are_none_of_ours_are_named(tmp_path: Path) -> None:
     write_objects(tmp_path, [showers(1), showers(1)])
     assert holds_objects(tmp_path)

@@ -15,7 +15,10 @@ from cloudchamber.data import geant4data, open_events
 from cloudchamber.data.sampling import CELL, DEPTH, LAYERS, MOLIERE, PITCH, X0, Simulator
 from cloudchamber.data.showers import FOLDER, SIDE, THRESHOLD, ShowersConfig, library, overlay, simulate
 from cloudchamber.errors import UserError
+from cloudchamber.evaluate import evaluate
 from cloudchamber.event import Event, batch, unbatch
+from cloudchamber.metrics import Showers
+from cloudchamber.reconstruct import Reconstructor
 
 geant4 = pytest.mark.skipif(
     find_spec("geant4_pybind") is None or find_spec("xraylib") is None, reason="needs cloudchamber[geant4]"
@@ -197,6 +200,19 @@ def test_events_are_the_same_for_any_number_of_processes(tmp_path: Path):
     written = open_events(tmp_path / "1")
     assert len(written) == 2
     assert torch.equal(written[1].cell["energy"], one[1].cell["energy"])
+
+
+@geant4
+def test_the_network_that_ships_finds_showers(tmp_path: Path):
+    config = ShowersConfig(energy_max=10.0, library=40, least=3, most=6, close=0.0, seed=11)
+    events = list(simulate(config, 12, tmp_path))
+    find = Reconstructor("showers")
+    scores = evaluate([find(event) for event in events], events)
+    found = Showers.join(scores.showers)
+    assert found.efficiency().low > 0.85
+    assert found.fake_rate().high < 0.1
+    right = found.measured[found.found] / found.energy[found.found]
+    assert np.median(right) == pytest.approx(1.0, abs=0.05)
 
 
 @geant4
