@@ -14,6 +14,7 @@ import torch
 
 from cloudchamber import checkpoint
 from cloudchamber.checkpoint import model_path
+from cloudchamber.config import Run
 from cloudchamber.data import EventSource
 from cloudchamber.data.store import one_line
 from cloudchamber.errors import UserError
@@ -57,7 +58,7 @@ class Reconstructor:
         if self.run.task.kind not in _FINDERS:
             kinds = " or ".join(map(repr, _FINDERS))
             raise UserError(f"{path}: task.kind: expected {kinds}, which make objects, found {self.run.task.kind!r}")
-        self.tracks: bool = getattr(self.run.task, "helix", True)
+        self.tracks = _makes_tracks(self.run)
         if engine == "onnx":
             use_onnx(self.task, self.run, path)
         if threshold is not None:
@@ -119,8 +120,8 @@ def reconstruct(
     ``point.object``, what the model tells of its objects, and ``scene.id``, the number of the event.
 
     A malformed event is named in the outcome, as is one that kills its processes; the others are written all the same.
-    The rows of the outcome are tracks or objects.
-    ``progress`` is called with the name of each event when it is written, in the order of the source.
+    The rows of the outcome are tracks or objects. ``progress`` is called with the name of each event when it is
+    written, in the order of the source.
 
     ``workers`` processes share the events (see ``pool.in_processes``), or the workers of the Dask cluster whose
     scheduler has the address ``dask``, which read the same files. What is written does not depend on them.
@@ -130,15 +131,18 @@ def reconstruct(
         cached(model_path(model))
     start, outcome = partial(_start, model, engine, threshold, passes), Outcome()
     items = [(index, name, load) for index, (name, load) in enumerate(source.entries)]
-    tracks = getattr(checkpoint.read(model_path(model))[1].task, "helix", True)
     found = results(start, items, source.names, outcome.failed, workers, dask)
     with closing(found):
         written = _told(found, outcome, progress)
-        if tracks:
+        if _makes_tracks(checkpoint.read(model_path(model))[1]):
             write_tracks(directory, ((one.hits, one.tracks) for one in written))
         else:
             write_objects(directory, (one.event for one in written if one.event is not None))
     return outcome
+
+
+def _makes_tracks(run: Run) -> bool:
+    return getattr(run.task, "helix", True)
 
 
 def _told(
