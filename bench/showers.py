@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -45,6 +45,7 @@ DECODING = [
     {"threshold": threshold, "radius": radius, "take": take}
     for threshold, radius, take in product((0.1, 0.3, 0.5), (0.3, 0.4, 0.5, 0.6, 0.8, 1.0), (1.0, 1.2))
 ]
+
 ABOUT = f"""A shower is found when a cluster has more than half of its energy, which is more than half of the cluster's
 (docs/metrics.md). Clusters below {LEAST:g} GeV are left out. Separation: pairs of showers within {PAIR:g} Molière
 radii ({PAIR * MOLIERE:.0f} mm) of which both are found. Resolution: half of the middle 68.3% of measured over true
@@ -67,9 +68,15 @@ def to_event(event: Event, label: NDArray[Any], scale: float = 1.0) -> Event:
     return Event(point={"object": torch.from_numpy(number)}, object={"energy": torch.from_numpy(sums[kept])})
 
 
+def compare(found: Iterable[Event], events: Sequence[Event]) -> Showers:
+    """Clusters, event by event, against the showers."""
+    pairs = zip(found, events, strict=True)
+    return Showers.join([Showers.of(predicted, event, PAIR * MOLIERE) for predicted, event in pairs])
+
+
 def score(find: Finder, events: Sequence[Event]) -> Showers:
     """A finder's clusters against the showers of all events."""
-    return Showers.join([Showers.of(find(event), event, PAIR * MOLIERE) for event in events])
+    return compare(map(find, events), events)
 
 
 def aim(found: Showers) -> float:
@@ -119,14 +126,8 @@ def condensation(path: Path, events: Sequence[Event]) -> tuple[Finder, dict[str,
         label = torch.cat([number, torch.tensor([-1])])[found.point["object"]]
         return Event(point={"object": label}, object={"energy": found.object["energy"][kept]})
 
-    known = [(event, *seen(event)) for event in events]  # the network runs once for all ways to decode
-    aims = []
-    for chosen in DECODING:
-        found = [
-            Showers.of(clusters(chosen, prepared, outputs), event, PAIR * MOLIERE) for event, prepared, outputs in known
-        ]
-        aims.append(aim(Showers.join(found)))
-    best = DECODING[int(np.argmax(aims))]
+    known = [seen(event) for event in events]  # the network runs once for all ways to decode
+    best = max(DECODING, key=lambda chosen: aim(compare((clusters(chosen, *own) for own in known), events)))
     return lambda event: clusters(best, *seen(event)), best
 
 

@@ -237,7 +237,7 @@ def test_any_cloud_is_exported(learn: str, tmp_path: Path) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_reconstruct_takes_tracks_alone(toys: list[Event], toy: Callable[..., Event], tmp_path: Path) -> None:
+def test_reconstruct_fits_tracks_alone(toys: list[Event], toy: Callable[..., Event], tmp_path: Path) -> None:
     raw: dict[str, Any] = {
         "model": {"kind": "mlp", "width": 6},
         "task": {"kind": "condense", "layered": True, "threshold": 0.0, "helix": True},
