@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from scipy.stats import chi2 as chi2_distribution
 from cloudchamber.data.features import layer_key
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event, batch
-from cloudchamber.follow import HIT
+from cloudchamber.follow import HIT, follow_pairs
 from cloudchamber.follow.best import inside_out
 from cloudchamber.tasks import follow
 from cloudchamber.tasks.follow import FOLLOWED, Follow, FollowConfig
@@ -89,22 +90,43 @@ def test_a_particle_may_end_anywhere(finder: Follow, toy: Callable[..., Event]) 
     assert found.object["ends"].max() < finder.find(whole).object["ends"].min()
 
 
-def test_hits_of_a_second_module_are_added(finder: Follow, toy: Callable[..., Event]) -> None:
-    """Every particle crosses a second module 3 mm behind that in one layer."""
-    whole = toy(81, tracks=40, noise=0)
-    layers, point = layer_key(whole), whole.point
-    double = torch.nonzero(layers == layers.unique()[3]).squeeze(1)
+def _doubled(event: Event, layers: torch.Tensor) -> tuple[Event, torch.Tensor]:
+    """The event whose particles cross a second module 3 mm behind that in some layers, and the hits they have there."""
+    point, double = event.point, torch.nonzero(torch.isin(layer_key(event), layers)).squeeze(1)
     second = {name: column[double] for name, column in point.items()}
     way = 3 / torch.hypot(second["tpx"], second["tpy"])
     second |= {name: second[name] + way * second[f"tp{name}"] for name in "xyz"} | {"module": second["module"] + 1}
-    second["id"] = second["id"] + len(layers)
-    event = Event(
-        point={name: torch.cat([column, second[name]]) for name, column in point.items()},
-        object=whole.object,
-        scene=whole.scene,
-    )
+    second["id"] = second["id"] + len(point["id"])
+    both = {name: torch.cat([column, second[name]]) for name, column in point.items()}
+    return Event(point=both, object=event.object, scene=event.scene), double
+
+
+def test_hits_of_a_second_module_are_added(finder: Follow, toy: Callable[..., Event]) -> None:
+    whole = toy(81, tracks=40, noise=0)
+    event, double = _doubled(whole, layer_key(whole).unique()[3:4])
     track = finder.find(event).point["object"]
-    assert ((track[len(layers) :] == track[double]) & (track[double] >= 0)).float().mean() > 0.95
+    assert ((track[whole.rows("point") :] == track[double]) & (track[double] >= 0)).float().mean() > 0.95
+
+
+def test_a_track_is_followed_once_where_modules_overlap(
+    finder: Follow, toy: Callable[..., Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With two hits in each of three layers there are eight seeds of a track, all of them of one path."""
+    paths: list[int] = []
+
+    def counted(*args: Any) -> tuple[int, int]:
+        found: tuple[int, int] = follow_pairs(*args)
+        paths.append(found[0])
+        return found
+
+    whole = toy(82, tracks=40, noise=0)
+    event, _ = _doubled(whole, layer_key(whole).unique())
+    monkeypatch.setattr(follow, "follow_pairs", counted)
+    alone = finder.find(whole).rows("object"), sum(paths)
+    paths.clear()
+    double = finder.find(event).rows("object"), sum(paths)
+    assert double[0] <= alone[0] + 2
+    assert double[1] < 1.6 * alone[1]
 
 
 def test_tracks_are_completed_in_the_end(

@@ -32,6 +32,9 @@ from cloudchamber.follow.state import (
 )  # fmt: skip
 
 Array = NDArray[Any]
+#: Where a circle of two hits meets a layer: radius, sine of the angle to the way out, curvature, z, slope, and the
+#: variances across it and along z.
+Aim = tuple[float, float, float, float, float, float, float]
 
 NARROW = 0.6  # window of ``promising`` in parts of that of ``near``, as its widths are added up more generously
 MARGIN = 40.0  # mm outside of a layer where nothing is looked for
@@ -75,24 +78,38 @@ def begin(
 
 
 @njit(cache=True, error_model="numpy")
-def _any_hit(phi: float, w: float, dphi: float, dw: float, row: int, layers: Array, hits: Array, start: Array) -> bool:
-    """Whether a layer has a free hit in a window."""
-    layer = layers[row]
-    first, last = sector(phi - dphi), sector(phi + dphi)
-    for bin_ in range(bin_of(layer, w - dw), bin_of(layer, w + dw) + 1):
-        for part in range(2):
-            begin_, end = span(start, row * BINS + bin_, first, last, part)
-            for h in range(begin_, end):
-                if within(hits[h], layer.disc, phi, w, dphi, dw):
-                    return True
-    return False
-
-
-@njit(cache=True, error_model="numpy")
 def _variances(hit: Any, bend: float, square: float) -> tuple[float, float]:
     """Of a hit across a track from the beam line, and along z, given the square of its slope."""
     turned = 0.5 * bend * hit.radius * hit.error_r
     return hit.error_t * hit.error_t + turned * turned, hit.error_z * hit.error_z + square * hit.error_r * hit.error_r
+
+
+@njit(cache=True, error_model="numpy")
+def _any_hit(
+    phi: float, w: float, dphi: float, dw: float, aim: Aim, chi2: float, row: int, layers: Array, hits: Array,
+    start: Array,
+) -> bool:  # fmt: skip
+    """Whether a layer has a free hit in a window, with a chi2 below ``chi2`` there: that of ``residual`` in short."""
+    layer, (radius, sine, bend, z, slope, st, sz) = layers[row], aim
+    first, last, cosine = sector(phi - dphi), sector(phi + dphi), math.sqrt(1 - sine * sine)
+    for bin_ in range(bin_of(layer, w - dw), bin_of(layer, w + dw) + 1):
+        for part in range(2):
+            begin_, end = span(start, row * BINS + bin_, first, last, part)
+            for h in range(begin_, end):
+                hit = hits[h]
+                if not within(hit, layer.disc, phi, w, dphi, dw):
+                    continue
+                turn = hit.phi - phi
+                if abs(turn) > math.pi:
+                    turn -= math.copysign(2 * math.pi, turn)
+                out, left = hit.radius * (1 - 0.5 * turn * turn) - radius, hit.radius * turn
+                along = out * cosine + left * sine
+                t, dz = left * cosine - out * sine - 0.5 * bend * along * along, hit.z - z - slope * along
+                vt, vz = _variances(hit, bend, slope * slope)
+                vt, vz = vt + st, vz + sz
+                if t * t * vz + dz * dz * vt < chi2 * vt * vz:
+                    return True
+    return False
 
 
 @njit(cache=True, error_model="numpy")
@@ -127,7 +144,8 @@ def promising(
             break
         layer = layers[row]
         arc, radius = _crossing(layer, p, q, bend, arc1, arc2, slope)
-        w = radius if layer.disc else p.z + slope * (arc - arc1)
+        z = p.z + slope * (arc - arc1)
+        w = radius if layer.disc else z
         if not (arc > 0 and layer.low - MARGIN < w < layer.high + MARGIN):
             continue
         sine, run, lever = 0.5 * bend * radius, arc - arc2, (arc - arc1) / arc2
@@ -140,6 +158,7 @@ def promising(
         cut = min(chi2, -2 * math.log(area * layer.density[bin_of(layer, w)]))  # see ``at_most``
         if cut <= 0:
             continue
+        aim = (radius, sine, bend, z, slope, across * across, dw * dw)
         sigmas, deep = NARROW * math.sqrt(cut), layer.spread
         across, dw = sigmas * across, sigmas * dw
         if layer.disc:
@@ -151,6 +170,7 @@ def promising(
         dphi = (across * (1 + tangent) + tangent * deep + sigmas * layer.error_t + 0.05) / radius
         if w + dw < layer.low or w - dw > layer.high:
             continue
-        if dphi > WIDE or _any_hit(q.phi + 0.5 * bend * run, w, dphi, dw, row, layers, hits, start):
+        phi = q.phi + 0.5 * bend * run
+        if dphi > WIDE or _any_hit(phi, w, dphi, dw, aim, cut, row, layers, hits, start):
             found |= 1 << i
     return found

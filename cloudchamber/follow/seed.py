@@ -16,6 +16,7 @@ from cloudchamber.follow.state import BEND, FIELD, KK, SIZE, reach, scatter
 
 Array = NDArray[Any]
 
+SAME = 3.0  # summed errors of two hits of a layer that they are apart at most on one track
 REACH = 2.5  # widths of its impact parameters that a pass reaches
 
 
@@ -75,6 +76,38 @@ def _turn(outer: float, inner: float, limits: Pass) -> float:
 def _bent(a: Array, limits: Pass) -> bool:
     """Whether the curvature is above that of the pass by more than its error allows."""
     return bool(abs(a[BEND]) - 2.5 * math.sqrt(a[KK]) > limits.curvature * abs(a[FIELD]))
+
+
+@njit(cache=True, error_model="numpy")
+def _beside(hit: Any, old: Any, other: Any, disc: bool) -> bool:
+    """Whether a hit is where the way from an ``old`` one of its layer to ``other`` meets another module."""
+    if hit.module == old.module:
+        return False
+    if disc:
+        part = (hit.z - old.z) / (other.z - old.z)
+        apart = hit.radius - old.radius - part * (other.radius - old.radius)
+        error = hit.error_r + old.error_r
+    else:
+        part = (hit.radius - old.radius) / (other.radius - old.radius)
+        apart = hit.z - old.z - part * (other.z - old.z)
+        error = hit.error_z + old.error_z
+    turn, step = hit.phi - old.phi, other.phi - old.phi
+    if abs(turn) > math.pi:
+        turn -= math.copysign(2 * math.pi, turn)
+    if abs(step) > math.pi:
+        step -= math.copysign(2 * math.pi, step)
+    across = abs(turn - part * step) * hit.radius
+    return bool(abs(apart) < SAME * error and across < SAME * (hit.error_t + old.error_t))
+
+
+@njit(cache=True, error_model="numpy")
+def _known(first: int, second: int, path: Any, layers: Array, hits: Array) -> bool:
+    """Whether two hits are those that a path begins with, or lie beside them where modules overlap."""
+    p, q = path.hits[0], path.hits[1]
+    return bool(
+        (first == p or _beside(hits[first], hits[p], hits[q], layers[hits[p].layer].disc))
+        and (second == q or _beside(hits[second], hits[q], hits[p], layers[hits[q].layer].disc))
+    )
 
 
 @njit(cache=True, error_model="numpy")
@@ -168,6 +201,10 @@ def follow_pairs(
                     if abs(other.z - other.radius * (hit.z - other.z) / run) > limits.z0:
                         continue
                     tried += 1
+                    known = owner[second] if owner[second] >= 0 else owner[first]
+                    if known >= 0 and _known(first, second, paths[known], layers, hits):
+                        owner[first] = owner[second] = known
+                        continue
                     bend, arc1, arc2 = circle(other, hit)
                     if math.isnan(bend):
                         continue
