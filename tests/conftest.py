@@ -133,12 +133,17 @@ def jets() -> Maker:
 
 @pytest.fixture(scope="session")
 def finder(tmp_path_factory: pytest.TempPathFactory, toys: list[Event]) -> Callable[[str], Path]:
-    """Writes checkpoints: ``finder("edges")`` of a track finder without training, ``finder("embed")`` of none."""
+    """Writes checkpoints: of track finders without training, ``finder("edges")``, ``finder("condensation")`` and
+    ``finder("influencer")``, and ``finder("embed")`` of none."""
+    gathered = {"kind": "condense", "columns": ["eta"], "start": ["cos_phi", "sin_phi", "eta"], "unit": 0.05}
+    gathered |= {"threshold": 0.0, "helix": True, "object_hits": 4, "radius": 1.5}
     raws: dict[str, dict[str, Any]] = {
         "edges": {
             "model": {"kind": "message", "width": 6, "depth": 1},
             "task": {"kind": "edges", "threshold": 0.3, "track_hits": 3},
         },
+        "condensation": {"model": {"kind": "mlp", "width": 6}, "task": gathered},
+        "influencer": {"model": {"kind": "mlp", "width": 6}, "task": gathered | {"learn": "influencer"}},
         "embed": {"model": {"kind": "mlp", "width": 6}, "task": {"kind": "embed"}},
     }
 

@@ -17,7 +17,8 @@ from cloudchamber.errors import UserError
 from cloudchamber.event import Event, batch, unbatch
 from cloudchamber.nn import MessageConfig, MLPConfig
 from cloudchamber.reconstruct import Reconstructor
-from cloudchamber.tasks.condense import Condense, CondenseConfig
+from cloudchamber.tasks.condense import Condense
+from cloudchamber.tasks.condense_config import CondenseConfig
 from cloudchamber.tasks.payload import Payload
 
 MODELS = {

@@ -14,13 +14,13 @@ from cloudchamber.config import parse
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event, batch, unbatch
 from cloudchamber.tasks.quality import Quality
-from cloudchamber.tasks.tracks import EVIDENCE, JOINED, evidence
+from cloudchamber.tasks.tracks import EVIDENCE, GATHERED, evidence, gathering
 
 
-@pytest.fixture(scope="module")
-def quality(finder: Callable[[str], Path], toys: list[Event]) -> Quality:
+@pytest.fixture(scope="module", params=["edges", "condensation", "influencer"])
+def quality(request: pytest.FixtureRequest, finder: Callable[[str], Path], toys: list[Event]) -> Quality:
     raw = {
-        "graph": {"kind": "task", "weights": str(finder("edges"))},
+        "graph": {"kind": "task", "weights": str(finder(request.param))},
         "model": {"kind": "mlp", "width": 8},
         "task": {"kind": "quality"},
     }
@@ -51,6 +51,31 @@ def test_evidence_by_hand() -> None:
         assert column.tolist() == pytest.approx(expected[name]), name
     none = np.zeros(0, np.int64)
     assert all(len(column) == 0 for column in evidence(np.array([-1, -1]), none, none, np.zeros(0)).values())
+
+
+def test_gathering_by_hand() -> None:
+    """Two tracks about (1, 0) and (0, 5), and a point of none."""
+    track = torch.tensor([0, 0, 1, 1, -1])
+    space = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0], [0.0, 8.0], [9.0, 9.0]])
+    found = gathering(track, space, torch.tensor([0.0, 2.0, -1.0, -2.0, 7.0]), 2)
+    assert found["extent"].tolist() == pytest.approx([1.0, 3.0])
+    assert found["core"].tolist() == pytest.approx([np.log(1 + np.exp(2)), np.log(1 + np.exp(-1))])
+    influencers = torch.tensor([[1.0, 2.0], [1.0, -2.0], [0.0, 5.0], [4.0, 5.0], [0.0, 0.0]])
+    found = gathering(track, space, influencers, 2)
+    assert found["core"].tolist() == pytest.approx([2.0, np.sqrt(8)])
+
+
+def test_tracks_over_judged_edges_are_known_by_these_too(finder: Callable[[str], Path], toys: list[Event]) -> None:
+    raw = {
+        "graph": {"kind": "task", "weights": str(finder("edges"))},
+        "model": {"kind": "message", "width": 6, "depth": 1},
+        "task": {"kind": "condense", "columns": ["eta"], "threshold": 0.0, "helix": True},
+    }
+    _, task = checkpoint.start(parse(raw, "test"))
+    task.fit(toys)
+    found = task.decode(task.prepare(toys[0]))
+    assert found.rows("object") > 0
+    assert set(getattr(task, "evidence", ())) == {*GATHERED, *EVIDENCE} < set(found.object)
 
 
 def test_the_target_is_the_double_majority(quality: Quality, toys: list[Event]) -> None:
@@ -111,7 +136,7 @@ def test_inputs_are_finite_whatever_the_fit_gave(quality: Quality, toys: list[Ev
     event = quality.prepare(toys[0])
     bad = event.with_columns("object", chi2=torch.full_like(event.object["chi2"], torch.nan))
     assert torch.isfinite(quality.arrays(bad)["object"]).all()
-    assert quality.arrays(bad)["object"].shape == (event.rows("object"), len(JOINED))
+    assert quality.arrays(bad)["object"].shape == (event.rows("object"), len(quality.columns["object"]))
     empty = quality.decode(quality.prepare(Event(point={k: v[:1] for k, v in toys[0].point.items()})))
     assert empty.rows("object") == 0
 

@@ -4,7 +4,8 @@ from torch import nn
 
 from cloudchamber.data.graph import Windows, WindowsConfig
 from cloudchamber.data.neighbours import Neighbours, NeighboursConfig
-from cloudchamber.tasks.condense import Condense, CondenseConfig
+from cloudchamber.tasks.condense import Condense
+from cloudchamber.tasks.condense_config import CondenseConfig
 from cloudchamber.tasks.edges import Edges, EdgesConfig
 from cloudchamber.tasks.embed import Embed, EmbedConfig
 from cloudchamber.tasks.follow import Follow, FollowConfig

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,76 +13,18 @@ from cloudchamber.cluster import condense, density, follow
 from cloudchamber.data.features import PAIR_INPUTS, direction_columns, edge_columns, hit_columns, layer_key
 from cloudchamber.data.scale import Scale
 from cloudchamber.data.towers import tower_columns
-from cloudchamber.errors import UserError
 from cloudchamber.event import Event, batch, unbatch
 from cloudchamber.losses import condensation, influencer, payload
 from cloudchamber.metrics import Fraction, Match, efficiency, purity
-from cloudchamber.nn import SPACE, CloudNetwork, PointNetwork
+from cloudchamber.nn import CloudNetwork, PointNetwork
 from cloudchamber.ops import segment_argmax, segment_mean
 from cloudchamber.sets import Sets, slots
+from cloudchamber.tasks.condense_config import CondenseConfig, check
+from cloudchamber.tasks.edges import Edges
 from cloudchamber.tasks.graph import graph_stages
 from cloudchamber.tasks.payload import Payload, column, of_points
 from cloudchamber.tasks.task import Task
-from cloudchamber.tasks.tracks import fitted_tracks, track_pairs
-
-
-@dataclass(frozen=True, kw_only=True)
-class CondenseConfig:
-    """Settings of ``Condense``.
-
-    ``stage``: its name in reports. ``learn``: the loss, see ``losses``. ``columns``: of the points that the network is
-    given, also ``radius``, ``cos_phi``, ``sin_phi`` and ``eta`` where points have x, y and z; ``layered``: points have
-    ``volume`` and ``layer``, too; ``tower``: how far (mm) the towers reach of the columns ``tower``, ``around`` and
-    ``peak``, see ``data.towers``. ``payload``, ``ratio`` and ``offset``: columns of the objects that are predicted, see
-    ``Payload``.
-
-    Points lie in a space of so many ``dimensions``, at ``spread`` times the sum of what the network gives and of the
-    columns ``start`` in multiples of ``unit``, where they begin. A network with ``model.neighbours`` begins to look for
-    them in the columns ``near``, in multiples of ``unit`` as well. Of both it need not be told: without x and y in
-    ``columns`` it does not know where a point is, only where others are from there, and moving all points moves what it
-    finds.
-
-    Condensation repels to a distance of 1. ``charge``, ``reach``, ``neighbours``, ``sample``: see
-    ``losses.condensation``; ``margin`` and ``apart``: see ``losses.influencer``. ``weights``: of the parts of the loss,
-    by their order there, then that of the payload. Objects of fewer than ``min_hits`` points are not learned.
-
-    ``build``: ``own`` is greedy condensation from a beta of ``threshold`` on, in ``order`` (a random one: of the
-    generator ``seed``), or followers of influencers; each point in the end with the nearest of those that made an
-    object within ``take``, if that is not 0. Else a clustering by density with ``core`` points. All use ``radius``.
-    ``object_hits``: an object joins at least so many points. ``helix``: objects are tracks, and fitted.
-    """
-
-    kind: Literal["condense"] = "condense"
-    stage: str = "condensation"
-    learn: Literal["condensation", "influencer"] = "condensation"
-    columns: tuple[str, ...] = ("x", "y", "z")
-    layered: bool = False
-    tower: float = 0.0
-    payload: tuple[str, ...] = ()
-    ratio: tuple[str, ...] = ()
-    offset: tuple[str, ...] = ()
-    dimensions: int = 3
-    spread: float = 1.0
-    start: tuple[str, ...] = ()
-    near: tuple[str, ...] = ()
-    unit: float = 1.0
-    charge: float = 0.1
-    reach: float = 10.0
-    neighbours: int = 100
-    sample: int = 0
-    margin: float = 1.0
-    apart: float = 1.0
-    weights: tuple[float, ...] = ()
-    min_hits: int = 3
-    build: Literal["own", "dbscan", "hdbscan"] = "own"
-    threshold: float = 0.3
-    order: Literal["beta", "random"] = "beta"
-    seed: int = 0
-    radius: float = 0.5
-    take: float = 0.0
-    core: int = 1
-    object_hits: int = 3
-    helix: bool = False
+from cloudchamber.tasks.tracks import EVIDENCE, GATHERED, evidence, fitted_tracks, gathering, track_pairs
 
 
 class Condense(Task):
@@ -99,7 +40,7 @@ class Condense(Task):
 
     def __init__(self, config: CondenseConfig, graph: nn.Module, model: Any) -> None:
         super().__init__()
-        _check(config, model)
+        check(config, model)
         self.config = config
         self.neighbours = getattr(model, "neighbours", 0)
         self.joined = model.kind == "message" and not self.neighbours
@@ -118,6 +59,12 @@ class Condense(Task):
             edges = len(PAIR_INPUTS) if self.joined else None
             self.network = CloudNetwork(*sizes, edges, categories=config.layered, coordinates=len(config.near))
         self.payload = Payload(config.payload, config.ratio, config.offset)
+
+    @property
+    def evidence(self) -> Sequence[str]:
+        """What is known of its tracks: that of the edges, too, where a task judged these; nothing of other objects."""
+        judged = getattr(getattr(self.graph, "task", None), "output", "") == Edges.output
+        return (*GATHERED, *(EVIDENCE if judged else ())) if self.config.helix else ()
 
     def fit(self, events: Sequence[Event]) -> None:
         """Learn the graph's windows, the scales of the inputs, and of the payload."""
@@ -247,10 +194,17 @@ class Condense(Task):
 
         The payload is that of the point of largest beta, or the mean of the users.
         """
-        found = self.found(event, self(event))
+        outputs = self(event)
+        found = self.found(event, outputs)
         if not self.config.helix:
             return found
-        return fitted_tracks(event, found.point["object"], {name: found.object[name] for name in self.config.payload})
+        event, (first, space) = event.to("cpu"), (rows.detach().cpu() for rows in outputs[:2])
+        track, total = found.point["object"], found.rows("object")
+        extra = {name: found.object[name] for name in self.config.payload} | gathering(track, space, first, total)
+        if set(EVIDENCE) <= set(self.evidence):
+            edges = (event.edge[name].numpy() for name in ("sender", "receiver", "logit"))
+            extra |= evidence(track.numpy(), *edges)
+        return fitted_tracks(event, track, extra)
 
     def _payload(self, event: Event, first: Tensor, values: Tensor, number: Tensor, total: int) -> dict[str, Tensor]:
         own, values = torch.nonzero(number >= 0).squeeze(1), self.payload.absolute(event, values)
@@ -278,36 +232,6 @@ class Condense(Task):
         found = {} if self.graph is None else graph_stages(self.graph, event)
         with torch.no_grad():
             return {**found, self.config.stage: self.propose(self.prepare(event))}
-
-
-def _check(config: CondenseConfig, model: Any) -> None:
-    """Raise ``UserError`` for settings that do not fit together."""
-    for name in ("ratio", "offset"):
-        for found in getattr(config, name):
-            if found not in config.payload:
-                known = ", ".join(config.payload)
-                raise UserError(f"task.{name}: expected some of task.payload, {known}, found {found!r}")
-    if not config.columns:
-        raise UserError("task.columns: expected at least one column of the points")
-    if len(config.start) > config.dimensions:
-        raise UserError(f"task.start: expected at most task.dimensions = {config.dimensions} columns")
-    if len(config.near) > SPACE:
-        raise UserError(f"task.near: expected at most {SPACE} columns")
-    if config.take and config.take < config.radius:
-        raise UserError(f"task.take: expected 0, or at least task.radius = {config.radius}, found {config.take}")
-    if not config.tower >= 0:
-        raise UserError(f"task.tower: expected 0, or a distance in mm, found {config.tower}")
-    if not config.unit > 0:
-        raise UserError(f"task.unit: expected a number above 0, found {config.unit}")
-    parts = (4 if config.learn == "condensation" else 3) + bool(config.payload)
-    if config.weights and len(config.weights) != parts:
-        raise UserError(
-            f"task.weights: expected {parts} numbers, one per part of the loss, found {len(config.weights)}"
-        )
-    if model.kind == "message" and not (model.edges and model.depth):
-        raise UserError(
-            "model: a task of kind 'condense' needs edges = true and depth of at least 1, or kind = \"mlp\""
-        )
 
 
 def _stack(event: Event, level: str, names: Sequence[str]) -> Tensor:

@@ -39,7 +39,7 @@ class Quality(Task):
     """Judges the tracks of a finder by what it knows of them, and drops the doubtful.
 
     The finder is a graph with ``find``, which gives tracks, and ``evidence``, the columns that they are judged by: one
-    of kind ``follow``, or a trained task of kind ``edges``.
+    of kind ``follow``, or a trained task of kind ``edges``, or of kind ``condense`` with ``helix``.
 
     The target is the double majority: more than half of the hits of the track are those of a particle, and more than
     half of its hits are in the track. ``prepare`` gives the prediction of the finder, with ``object.right`` where truth
@@ -54,7 +54,7 @@ class Quality(Task):
         super().__init__()
         inputs = getattr(graph, "evidence", ())
         if not inputs:
-            known = "kind 'follow', or 'task' with the weights of a task of kind 'edges'"
+            known = "kind 'follow', or 'task' with the weights of a task of kind 'edges' or, with helix, 'condense'"
             raise UserError(f"graph: a task of kind 'quality' judges tracks: expected {known}")
         self.config = config
         self.graph: Any = graph

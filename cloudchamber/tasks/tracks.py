@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from cloudchamber.data.resolution import hit_errors
 from cloudchamber.event import Event
+from cloudchamber.ops import segment_max, segment_mean
 from cloudchamber.physics import fit_helices
 
 Array = NDArray[Any]
@@ -23,8 +25,14 @@ OUTLIER = 20.0
 #: leave it, and the largest logit of those that leave it.
 EVIDENCE = ("joined", "mean_logit", "least_logit", "rivals", "rival_logit")
 
+_FITTED = ("chi2", "ndf", "hits", "pt", "eta", "d0", "z0")
+
 #: What is known of a track that was made of edges.
-JOINED = ("chi2", "ndf", "hits", "pt", "eta", "d0", "z0", *EVIDENCE)
+JOINED = (*_FITTED, *EVIDENCE)
+
+#: What is known of a track that was gathered in a learned space: the root mean square distance of its hits from their
+#: mean there; and ``softplus`` of the largest logit of beta, or the distance of its influencers from that mean.
+GATHERED = (*_FITTED, "worst", "extent", "core")
 
 
 def evidence(track: Array, sender: Array, receiver: Array, logit: Array) -> dict[str, Tensor]:
@@ -47,6 +55,23 @@ def evidence(track: Array, sender: Array, receiver: Array, logit: Array) -> dict
     hits = np.maximum(np.bincount(track[track >= 0], minlength=tracks), 1)
     columns = (joined / hits, mean, least, rivals, rival)
     return {name: torch.from_numpy(c.astype(np.float32)) for name, c in zip(EVIDENCE, columns, strict=True)}
+
+
+def gathering(track: Tensor, space: Tensor, first: Tensor, tracks: int) -> dict[str, Tensor]:
+    """Columns ``extent`` and ``core``, see ``GATHERED``, of every track, float32 ``(tracks,)``.
+
+    ``track`` (points,), -1 for none; ``space`` (points, dimensions); ``first``: the logits of beta (points,), or the
+    influencers (points, dimensions).
+    """
+    own = torch.nonzero(track >= 0)[:, 0]
+    track, space, first = track[own], space[own], first[own]
+    mean = segment_mean(space, track, tracks)[track]
+
+    def distance(places: Tensor) -> Tensor:
+        return segment_mean((places - mean).square().sum(dim=1, keepdim=True), track, tracks).sqrt()
+
+    core = distance(first) if first.dim() == 2 else segment_max(functional.softplus(first)[:, None], track, tracks)
+    return {"extent": distance(space)[:, 0], "core": core[:, 0]}
 
 
 def fitted_tracks(event: Event, track: Tensor, extra: Mapping[str, Tensor] | None = None) -> Event:
