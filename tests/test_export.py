@@ -61,8 +61,15 @@ RAW: dict[str, dict[str, Any]] = {
             "columns": ["eta", "radius"],
             "start": ["eta"],
             "payload": ["pz"],
+            "helix": True,
+            "threshold": 0.0,
         },
         "graph": {"kind": "task", "weights": "filter"},
+    },
+    "judged": {
+        "model": {"kind": "mlp", "width": 7},
+        "task": {"kind": "quality"},
+        "graph": {"kind": "task", "weights": "condense"},
     },
 }
 
@@ -90,6 +97,12 @@ def exported(tmp_path_factory: pytest.TempPathFactory, toys: list[Event]) -> Cal
         return made[name]
 
     return make
+
+
+def networks(name: str) -> int:
+    """How many networks a checkpoint holds, those of its graphs among them."""
+    weights = RAW[name].get("graph", {}).get("weights")
+    return 1 + (networks(weights) if weights else 0)
 
 
 def manifest(directory: Path) -> dict[str, Any]:
@@ -124,7 +137,7 @@ def test_onnx_gives_what_pytorch_gives(exported: Callable[[str], tuple[Path, Pat
     path, directory = exported(name)
     entries = manifest(directory)["stages"]
     found = stages(*checkpoint.load(path))
-    assert len(found) == len(entries) == (2 if "weights" in RAW[name].get("graph", ()) else 1)
+    assert len(found) == len(entries) == networks(name)
     for (task, _), entry in zip(found, entries, strict=True):
         network = Network(directory / entry["file"], threads=threads, local=entry["local"])
         for points, edges in [(0, 0), (1, 0), (1, 3), (2, 1), (50, 0), (40, 300), (10_000, 100_000)]:

@@ -45,6 +45,8 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "eta": ("|pseudorapidity|", ""),
         "d0": ("|transverse impact parameter|", "mm"),
         "z0": ("|z at the point nearest to the beam line|", "mm"),
+        "extent": ("root mean square distance of its points from their mean, in the learned space", ""),
+        "core": ("ln(1 + exp(largest logit of beta)), or the distance of its influencers from that mean", ""),
         "joined": ("edges among the hits of the track, per hit", ""),
         "mean_logit": ("|mean logit| of those edges", ""),
         "least_logit": ("|least logit| of those edges", ""),
