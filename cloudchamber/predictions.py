@@ -73,6 +73,14 @@ def holds_objects(directory: str | Path) -> bool:
     return (Path(directory) / OBJECTS).is_file()
 
 
+def check_kind(directory: str | Path, tracks: bool) -> None:
+    """Raise ``UserError`` if a directory has predictions of the other kind: objects where ``tracks`` are to come."""
+    path = Path(directory) / (OBJECTS if tracks else SUBMISSION)
+    if path.is_file():
+        there, new = ("other objects", "tracks") if tracks else ("tracks", "other objects")
+        raise UserError(f"{path}: holds {there}, the model makes {new}: choose another directory")
+
+
 def read_predictions(directory: str | Path) -> dict[int, Event]:
     """The predictions that ``reconstruct`` wrote, or another finder's ``submission.csv``, by event number.
 

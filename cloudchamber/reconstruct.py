@@ -22,7 +22,7 @@ from cloudchamber.event import Event
 from cloudchamber.export import cached, use_onnx
 from cloudchamber.metrics import Fraction
 from cloudchamber.outcome import Outcome, results
-from cloudchamber.predictions import hit_lines, track_table, write_objects, write_tracks
+from cloudchamber.predictions import check_kind, hit_lines, track_table, write_objects, write_tracks
 from cloudchamber.tasks import Task
 from cloudchamber.tasks.edges import pair_rates
 from cloudchamber.tasks.follow import Follow
@@ -129,12 +129,14 @@ def reconstruct(
     """
     if engine == "onnx":  # here, once for all processes
         cached(model_path(model))
+    tracks = _makes_tracks(checkpoint.read(model_path(model))[1])
+    check_kind(directory, tracks)
     start, outcome = partial(_start, model, engine, threshold, passes), Outcome()
     items = [(index, name, load) for index, (name, load) in enumerate(source.entries)]
     found = results(start, items, source.names, outcome.failed, workers, dask)
     with closing(found):
         written = _told(found, outcome, progress)
-        if _makes_tracks(checkpoint.read(model_path(model))[1]):
+        if tracks:
             write_tracks(directory, ((one.hits, one.tracks) for one in written))
         else:
             write_objects(directory, (one.event for one in written if one.event is not None))

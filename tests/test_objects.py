@@ -133,6 +133,20 @@ def test_the_model_that_ships_finds_what_lies_apart() -> None:
     assert {"energy", "x", "y", "dx", "dy", "hits"} == set(found.object)
 
 
+def test_predictions_of_another_kind_are_left_alone(events: Path, tmp_path: Path) -> None:
+    """Of one directory ``evaluate`` could not tell which are meant."""
+    (tmp_path / "submission.csv").write_text("event_id,hit_id,track_id\n")
+    with pytest.raises(UserError, match=r"submission\.csv: holds tracks, the model makes other objects"):
+        reconstruct(open_events(events), tmp_path, "showers")
+    (tmp_path / "submission.csv").unlink()
+    reconstruct(open_events(events), tmp_path, "showers")
+    before = (tmp_path / OBJECTS).read_bytes()
+    with pytest.raises(UserError, match=r"objects\.parquet: holds other objects, the model makes tracks"):
+        reconstruct(open_events(events), tmp_path)
+    assert (tmp_path / OBJECTS).read_bytes() == before
+    assert not (tmp_path / "submission.csv").exists()
+
+
 def test_files_that_are_none_of_ours_are_named(tmp_path: Path) -> None:
     write_objects(tmp_path, [showers(1), showers(1)])
     assert holds_objects(tmp_path)
