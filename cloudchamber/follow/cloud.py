@@ -118,6 +118,13 @@ def span(start: Array, row: int, first: int, last: int, part: int) -> tuple[int,
 
 
 @njit(cache=True, error_model="numpy")
+def turn_to(phi: float, other: float) -> float:
+    """The way from an angle to another one, the shorter way around."""
+    way = other - phi
+    return way - math.copysign(2 * math.pi, way) if abs(way) > math.pi else way
+
+
+@njit(cache=True, error_model="numpy")
 def within(hit: Any, disc: bool, phi: float, w: float, dphi: float, dw: float) -> bool:
     """Whether a hit of a layer is free and in a window there."""
     apart, other = abs(hit.phi - phi), hit.radius if disc else hit.z

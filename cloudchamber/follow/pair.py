@@ -8,7 +8,7 @@ from typing import Any
 from numba import njit
 from numpy.typing import NDArray
 
-from cloudchamber.follow.cloud import BINS, NEXT, bin_of, carry, sector, span, within
+from cloudchamber.follow.cloud import BINS, NEXT, bin_of, carry, sector, span, turn_to, within
 from cloudchamber.follow.state import (
     BEND,
     COS,
@@ -99,9 +99,7 @@ def _any_hit(
                 hit = hits[h]
                 if not within(hit, layer.disc, phi, w, dphi, dw):
                     continue
-                turn = hit.phi - phi
-                if abs(turn) > math.pi:
-                    turn -= math.copysign(2 * math.pi, turn)
+                turn = turn_to(phi, hit.phi)
                 out, left = hit.radius * (1 - 0.5 * turn * turn) - radius, hit.radius * turn
                 along = out * cosine + left * sine
                 t, dz = left * cosine - out * sine - 0.5 * bend * along * along, hit.z - z - slope * along

@@ -9,7 +9,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from cloudchamber.follow.cloud import BINS, FOUND, NEXT, PATH, SECTORS, THIRDS, bin_of, carry, near, sector, span
+from cloudchamber.follow.cloud import (
+    BINS, FOUND, NEXT, PATH, SECTORS, THIRDS, bin_of, carry, near, sector, span, turn_to,
+)  # fmt: skip
 from cloudchamber.follow.pair import begin, circle, promising
 from cloudchamber.follow.path import MOST, at_most, follow, join, take
 from cloudchamber.follow.state import BEND, FIELD, KK, SIZE, reach, scatter
@@ -91,12 +93,7 @@ def _beside(hit: Any, old: Any, other: Any, disc: bool) -> bool:
         part = (hit.radius - old.radius) / (other.radius - old.radius)
         apart = hit.z - old.z - part * (other.z - old.z)
         error = hit.error_z + old.error_z
-    turn, step = hit.phi - old.phi, other.phi - old.phi
-    if abs(turn) > math.pi:
-        turn -= math.copysign(2 * math.pi, turn)
-    if abs(step) > math.pi:
-        step -= math.copysign(2 * math.pi, step)
-    across = abs(turn - part * step) * hit.radius
+    across = abs(turn_to(old.phi, hit.phi) - part * turn_to(old.phi, other.phi)) * hit.radius
     return bool(abs(apart) < SAME * error and across < SAME * (hit.error_t + old.error_t))
 
 
