@@ -10,7 +10,18 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cloudchamber.follow.cloud import (
-    BINS, FOUND, NEXT, PATH, SECTORS, THIRDS, bin_of, carry, near, sector, span, turn_to,
+    BINS,
+    FOUND,
+    NEXT,
+    PATH,
+    SECTORS,
+    THIRDS,
+    bin_of,
+    carry,
+    near,
+    sector,
+    span,
+    turn_to,
 )  # fmt: skip
 from cloudchamber.follow.pair import begin, circle, promising
 from cloudchamber.follow.path import MOST, at_most, follow, join, take
