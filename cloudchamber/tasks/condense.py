@@ -190,7 +190,7 @@ class Condense(Task):
         return Event(point=point, object={**extra, "hits": hits}, scene=event.scene, count=count)
 
     def decode(self, event: Event) -> Event:
-        """``point.object``, and of the objects ``hits`` and the payload; also the helix where they are tracks.
+        """``point.object``, and of the objects ``hits`` and the payload; of tracks also the helix and ``evidence``.
 
         The payload is that of the point of largest beta, or the mean of the users.
         """
