@@ -25,9 +25,9 @@ from cloudchamber.metrics import Fraction, Match, Selection, fake_rate
 from cloudchamber.reconstruct import Reconstructor
 
 OURS, GRAPH = SHIPPED
-STRICT, FAST = f"{OURS}@0.95", f"{OURS}-2"
+STRICT, FAST, BARE = f"{OURS}@0.95", f"{OURS}-2", f"{OURS}-hits"
 NAMES = {OURS: "cloudchamber", STRICT: "cloudchamber, threshold 0.95", FAST: "cloudchamber, 2 passes"}
-NAMES |= {GRAPH: "its graph network"}
+NAMES |= {BARE: "cloudchamber, no cells", GRAPH: "its graph network"}
 NAMES |= {f"ckf-{c}": f"CKF {c}, pT > 0.5" for c in "DE"}
 NAMES |= {"ckf-F": "CKF F, all pT", "ckf-G": "CKF G, all pT, 3 passes"}
 CKF = tuple(finder.removeprefix("ckf-") for finder in NAMES if finder.startswith("ckf"))
@@ -102,7 +102,7 @@ def run_in_turns(
     """
     spent: dict[str, list[list[Spent]]] = {finder: [] for finder in finders}
     with ExitStack() as stack:
-        given = {**(dict.fromkeys((OURS, STRICT, FAST), model) if model else {}), **models}
+        given = {**(dict.fromkeys((OURS, STRICT, FAST, BARE), model) if model else {}), **models}
         workers = [stack.enter_context(Worker(f, events.path, directory / f, given.get(f))) for f in finders]
         for _ in range(repeat):
             for turns in spent.values():

@@ -5,8 +5,8 @@
 says "ready", reads numbers of events, one per line, from standard input, finds the tracks of each and answers with one
 line of JSON (wall and CPU seconds, peak memory). When the input ends it writes the tracks of all events it was asked
 for, in the order of the source, to ``PATH.parquet``. ``follow`` and ``graph`` are models that ship (``--model`` takes
-another, under any name), ``follow@0.9`` is one with that threshold, ``follow-2`` with two passes alone, ``ckf-X``
-configuration X of ``bench/ckf.py``.
+another, under any name), ``follow@0.9`` is one with that threshold, ``follow-2`` with two passes alone, ``follow-hits``
+without the cells of the hits, ``ckf-X`` configuration X of ``bench/ckf.py``.
 ``Worker`` is the other side of the pipe.
 """
 
@@ -33,7 +33,9 @@ from cloudchamber.event import Event
 Finder = Callable[[Event], tuple[Event, float, float]]
 
 
-def trained(model: str, first: Event, threshold: float | None = None, passes: int | None = None) -> Finder:
+def trained(
+    model: str, first: Event, threshold: float | None = None, passes: int | None = None, cells: bool = True
+) -> Finder:
     """The model: hits in memory to fitted tracks in memory. Runs the first event once before, which compiles."""
     from cloudchamber.reconstruct import Reconstructor
 
@@ -41,6 +43,7 @@ def trained(model: str, first: Event, threshold: float | None = None, passes: in
     finder(first)
 
     def find(event: Event) -> tuple[Event, float, float]:
+        event = event if cells else event.with_level("cell", {})
         wall, cpu = time.perf_counter(), time.process_time()
         tracks = finder(event)
         return tracks, time.perf_counter() - wall, time.process_time() - cpu
@@ -145,7 +148,8 @@ def main() -> None:
     """Measure one finder on events of a directory or file."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument(
-        "finder", help="follow, graph, follow@0.9, follow-2, ckf-X with X of bench/ckf.py, or any name with --model"
+        "finder",
+        help="follow, graph, follow@0.9, follow-2, follow-hits, ckf-X, or any name with --model: see above",
     )
     parser.add_argument("events", type=Path)
     parser.add_argument("-o", dest="path", type=Path, required=True, help="where to write, without suffix")
@@ -157,8 +161,9 @@ def main() -> None:
         kind, _, config = name.partition("-")
         least = float(threshold) if threshold else None
         passes = int(config) if kind == "follow" and config.isdecimal() else None
-        model = arguments.model or (kind if passes else name)
-        finder = kalman(config) if kind == "ckf" else trained(model, source[0], least, passes)
+        bare = kind == "follow" and config == "hits"
+        model = arguments.model or (kind if passes or bare else name)
+        finder = kalman(config) if kind == "ckf" else trained(model, source[0], least, passes, not bare)
         tracks: dict[int, Event] = {}
         answers = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)  # what libraries print must not come between the answers

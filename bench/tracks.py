@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.compare import CKF, FAST, GRAPH, NAMES, OURS, STRICT, Found, compare, machine, make_events, stage_rates
+from bench.compare import BARE, CKF, FAST, GRAPH, NAMES, OURS, STRICT, Found, compare, machine, make_events, stage_rates
 from bench.stages import stage_times
 from bench.tables import TIMES, heads, legend, rows, stage_table, time_rows
 from cloudchamber.data import EventSource, open_events
@@ -31,7 +31,8 @@ def section(title: str, events: EventSource, options: argparse.Namespace) -> tup
     """One set of events: its tables in Markdown, and all numbers for JSON."""
     print(title, flush=True)
     directory = options.directory / "tracks" / events.path.name
-    finders = [OURS, STRICT, FAST, GRAPH, *options.also, *(f"ckf-{config}" for config in options.ckf)]
+    without = [BARE] if any(event.cell for event in events) else []
+    finders = [OURS, *without, STRICT, FAST, GRAPH, *options.also, *(f"ckf-{config}" for config in options.ckf)]
 
     def advance(name: str) -> None:
         print(".", end="", flush=True)

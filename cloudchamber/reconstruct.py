@@ -30,6 +30,7 @@ from cloudchamber.tasks.tracks import track_pairs, without_outliers
 
 _FINDERS = ("edges", "quality", "condense")
 _INPUTS = dict.fromkeys(("id", "volume", "layer"), torch.int64) | dict.fromkeys("xyz", torch.float32)
+_CHANNELS = ("point", "u", "v")  # of the cells; those of showers tell which one has left what
 _TRUTH = ("object", "tx", "ty", "tz", "tpx", "tpy", "tpz", "weight")
 
 
@@ -80,7 +81,9 @@ class Reconstructor:
             read = dict.fromkeys(self.task.columns["point"], torch.float32)
             point |= {name: torch.zeros(0, dtype=kind) for name, kind in (read | _INPUTS).items()}
         count = {name: event.count[name] for name in ("point", "scene")}
-        hits = Event(point=point, scene=event.scene, count=count)
+        cell = {name: event.cell[name] for name in _CHANNELS} if event.cell.keys() >= set(_CHANNELS) else {}
+        count["cell"] = event.count["cell"] if cell else torch.zeros_like(count["point"])
+        hits = Event(point=point, scene=event.scene, cell=cell, count=count)
         with torch.inference_mode():
             found = self.task.decode(self.task.prepare(hits))
             return without_outliers(hits, found) if self.tracks else found

@@ -110,6 +110,23 @@ def test_truth_is_not_looked_at(model: Path, toy: Callable[..., Event]) -> None:
             torch.testing.assert_close(found.object[name], expected.object[name], rtol=0, atol=0, equal_nan=True)
 
 
+def test_cells_are_looked_at_but_not_what_has_left_them(
+    model: Path, toy: Callable[..., Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event, given = toy(33), []
+    rows = torch.arange(event.rows("point"))
+    cell = {"point": rows, "u": rows, "v": rows, "value": rows.float(), "object": event.point["object"]}
+    finder = Reconstructor(model)
+    prepare = finder.task.prepare
+    monkeypatch.setattr(finder.task, "prepare", lambda hits: given.append(hits) or prepare(hits))
+    plain, found = finder(event), finder(event.with_level("cell", cell))
+    assert [set(hits.cell) for hits in given] == [set(), {"point", "u", "v"}]
+    assert torch.equal(plain.point["object"], found.point["object"])  # of edges: they make nothing of cells
+    del cell["v"]  # those of showers
+    finder(event.with_level("cell", cell))
+    assert given[2].cell == {}
+
+
 @pytest.fixture(scope="module")
 def on_disk(tmp_path_factory: pytest.TempPathFactory, toys: list[Event]) -> EventSource:
     """Good and bad events in files, which other processes can open."""

@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from cloudchamber.follow.shape import LENGTHS
 from cloudchamber.follow.state import COS, LL, SIN, SLOPE, TT, ZZ, X, Y, Z, adapt, move, place, residual
 
 Array = NDArray[Any]
@@ -20,7 +21,8 @@ NEXT = 12  # layers that may come next, at most
 #: Layers of a detector: cylinders at a radius or discs at a z, mm. ``at`` and ``spread``: middle and half the range of
 #: that coordinate; ``low`` and ``high``: range of the other one; ``thickness`` in radiation lengths; ``error_t``,
 #: ``error_w``: largest measurement errors in phi and along the other one; ``density``: free hits per mm^2 in its bins;
-#: ``field``, ``radial``, ``across``: the relative magnetic field there, see ``adapt``. ``onward``, ``seed``,
+#: ``field``, ``radial``, ``across``: the relative magnetic field there, see ``adapt``. ``steep_low`` to
+#: ``lean_high``: which directions tracks have by the size of their cluster there, see ``shape``. ``onward``, ``seed``,
 #: ``inward``: the layers that may come next, likeliest first, then -1; ``seed`` are those of ``onward`` that a third
 #: hit is looked for in.
 LAYER = np.dtype(
@@ -28,6 +30,7 @@ LAYER = np.dtype(
     + [(name, np.float64) for name in ("at", "spread", "low", "high", "thickness", "error_t", "error_w")]
     + [(name, np.float64, BINS) for name in ("density", "field", "radial")]
     + [("across", np.float64, 4)]
+    + [(name, np.float64, LENGTHS) for name in ("steep_low", "steep_high", "lean_low", "lean_high")]
     + [(name, np.int64, NEXT) for name in ("onward", "seed", "inward")],
     align=True,
 )
@@ -36,7 +39,7 @@ LAYER = np.dtype(
 #: looked at first in front: most of the time goes where memory is waited for.
 HIT = np.dtype(
     [(name, np.float64) for name in ("phi", "z", "radius")]
-    + [("track", np.int32), ("layer", np.int16)]
+    + [("track", np.int32), ("layer", np.int16), ("length", np.int8), ("width", np.int8)]
     + [(name, np.float64) for name in ("x", "y")]
     + [(name, np.float32) for name in ("error_t", "error_r", "error_z")]
     + [("module", np.int32)],

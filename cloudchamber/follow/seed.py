@@ -25,6 +25,7 @@ from cloudchamber.follow.cloud import (
 )  # fmt: skip
 from cloudchamber.follow.pair import begin, circle, promising
 from cloudchamber.follow.path import MOST, at_most, follow, join, take
+from cloudchamber.follow.shape import fits
 from cloudchamber.follow.state import BEND, FIELD, KK, SIZE, reach, scatter
 
 Array = NDArray[Any]
@@ -206,7 +207,11 @@ def follow_pairs(
                     run, apart = hit.radius - other.radius, abs(hit.phi - other.phi)
                     if other.track >= 0 or run < 1 or min(apart, 2 * math.pi - apart) > turn:
                         continue
-                    if abs(other.z - other.radius * (hit.z - other.z) / run) > limits.z0:
+                    dx, dy, dz = hit.x - other.x, hit.y - other.y, hit.z - other.z
+                    steep = abs(dz) / run
+                    if abs(other.z - other.radius * dz / run) > limits.z0:
+                        continue
+                    if not (fits(hit, layers[outer], steep, dx, dy, dz) and fits(other, layer, steep, dx, dy, dz)):
                         continue
                     tried += 1
                     known = owner[second] if owner[second] >= 0 else owner[first]

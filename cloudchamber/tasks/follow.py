@@ -17,8 +17,8 @@ from cloudchamber.event import Event, batch, unbatch
 from cloudchamber.follow import (
     BINS,
     FIELD,
-    HIT,
     LAYER,
+    LENGTHS,
     NEXT,
     NODES,
     PATHS,
@@ -35,8 +35,18 @@ from cloudchamber.follow import (
     rows,
     take_best,
 )  # fmt: skip
-from cloudchamber.physics import SPEED_OF_LIGHT, hit_sigmas, perigee
-from cloudchamber.tasks.layers import SHAPE, first_layers, found_particles, likeliest, or_after, shapes, true_perigee
+from cloudchamber.physics import SPEED_OF_LIGHT, perigee
+from cloudchamber.tasks.layers import (
+    SHAPE,
+    directions,
+    first_layers,
+    found_particles,
+    hits_of,
+    likeliest,
+    or_after,
+    shapes,
+    true_perigee,
+)
 from cloudchamber.tasks.tracks import track_pairs
 
 Array = NDArray[Any]
@@ -48,10 +58,12 @@ FOLLOWED = (
 )  # fmt: skip
 
 _FOUND = ("chi2", "worst", "score", "missed", "begins", "ends", "layers", "precise")  # of these ``TRACKS`` has itself
+_SHAPES = ("steep_low", "steep_high", "lean_low", "lean_high")
 _TABLES = ("onward", "seed", "inward")
 _RARE, _RARE_SEED = 0.003, 0.02  # share of the transitions from a layer below which one is left out
 UNIT = SPEED_OF_LIGHT * 2e-3  # GeV / mm, of curvature times pT in 2 T
 _ROUNDS = 3  # of the measurement of the field, at most
+_UNLIKELY = 0.005  # share of the tracks, at either end of the directions that a cluster tells, that is given up
 _SETTLED = 0.05  # change of the field from which another round follows
 _NARROW = 1 / 4  # of the length along the beam of the first pass: where the tracks begin that measure the field
 _PATHS = 50_000  # memory for so many at first
@@ -88,14 +100,16 @@ class FollowConfig:
 class Follow(nn.Module):
     """Follows tracks through the layers of a detector: no network, but what it must know is learned from events.
 
-    Learned are the places of the layers, which of them follow one another on tracks, and with which two layers those
-    tracks begin that a pass is there for.
+    Learned are the places of the layers, which of them follow one another on tracks, with which two layers those tracks
+    begin that a pass is there for, and what the shape of a cluster tells of the direction of its track. Where there are
+    cells (``cell.point``, ``u``, ``v``: the channels of each hit), pairs of hits that it speaks against are left out.
     """
 
     evidence = FOLLOWED
     keys: Tensor  # of the layers, sorted
     shape: Tensor  # (layers, 8), the first columns of ``LAYER``
     after: Tensor  # (layers, 3, most), ``onward``, ``seed`` and ``inward`` of ``LAYER``
+    cluster: Tensor  # (layers, 4, LENGTHS), ``steep_low`` to ``lean_high`` of ``LAYER``
     begin: Tensor  # (pairs, 3): pass, and two rows of ``keys``
 
     def __init__(self, config: FollowConfig) -> None:
@@ -115,6 +129,7 @@ class Follow(nn.Module):
         self.register_buffer("keys", torch.zeros(0, dtype=torch.int64))
         self.register_buffer("shape", torch.zeros((0, 8), dtype=torch.float64))
         self.register_buffer("after", torch.zeros((0, 3, NEXT), dtype=torch.int64))
+        self.register_buffer("cluster", torch.zeros((0, 4, LENGTHS), dtype=torch.float64))
         self.register_buffer("begin", torch.zeros((0, 3), dtype=torch.int64))
 
     def fit(self, events: Sequence[Event]) -> None:
@@ -129,13 +144,14 @@ class Follow(nn.Module):
         np.fill_diagonal(count, 0)
         tables = (likeliest(or_after(count), _RARE), likeliest(count, _RARE_SEED), likeliest(or_after(count.T), _RARE))
         self.after = torch.from_numpy(np.stack(tables, axis=1))
+        self.cluster = torch.from_numpy(directions(events, layer, pairs, self.shape[:, 0].numpy() > 0, _UNLIKELY))
         self.begin, parameters = self.begin[:0], [true_perigee(event) for event in events]
         # Particles that a pass before is there for.
         earlier = [np.zeros(event.rows("object"), bool) for event in events]
         for number, size in enumerate(self.config.pairs):
             count = np.zeros_like(count)
             for event, where, ends, true, done in zip(events, layer, pairs, parameters, earlier, strict=True):
-                track, mine = self._tracks(event)[0], self.passes[number].covers(*true)
+                track, mine = self._tracks(_bare(event))[0], self.passes[number].covers(*true)
                 np.add.at(count, first_layers(event, where, ends, track, mine & ~done), 1)
                 done |= mine
             order = np.argsort(-count, axis=None, kind="stable")[:size]
@@ -144,7 +160,7 @@ class Follow(nn.Module):
             self.begin = torch.cat([self.begin, torch.from_numpy(rows)])
             good, tried = np.zeros(len(self.begin)), np.zeros(len(self.begin))
             for event in events:
-                track, _, row, pairs_tried = self._tracks(event)
+                track, _, row, pairs_tried = self._tracks(_bare(event))
                 good += np.bincount(row[found_particles(event, track)[1]], minlength=len(good))
                 tried += pairs_tried
             worthy = (self.begin[:, 0].numpy() < number) | (good > self.config.worth * 1e-3 * tried)
@@ -191,20 +207,14 @@ class Follow(nn.Module):
 
         Last the number of pairs of hits that were tried in each row of ``begin``.
         """
-        keys, where = self.keys.numpy(), layer_key(event).numpy()
-        layer = np.minimum(np.searchsorted(keys, where), max(len(keys) - 1, 0))
-        known = np.flatnonzero(keys[layer] == where) if len(keys) else np.zeros(0, np.int64)
-        layers = np.zeros(len(keys), LAYER)
-        for name, column in zip((*SHAPE, *_TABLES), (*self.shape.T, *self.after.unbind(1)), strict=True):
+        layers = np.zeros(len(self.keys), LAYER)
+        for name, column in zip(
+            (*SHAPE, *_TABLES, *_SHAPES), (*self.shape.T, *self.after.unbind(1), *self.cluster.unbind(1)), strict=True
+        ):
             layers[name] = column.numpy()
-        hits = np.zeros(len(known), HIT)
-        hits["x"], hits["y"], hits["z"] = (event.point[name].numpy()[known] for name in "xyz")
-        hits["radius"], hits["phi"] = np.hypot(hits["x"], hits["y"]), np.arctan2(hits["y"], hits["x"])
-        hits["error_t"], hits["error_r"], hits["error_z"] = hit_sigmas(hits["x"], hits["y"], hits["z"])
-        module = event.point["module"].numpy() if "module" in event.point else np.arange(len(where))
-        hits["layer"], hits["module"], hits["track"] = layer[known], module[known], -1
+        hits, known = hits_of(event, self.keys.numpy())
         order, start = cells(layers, hits)
-        hits, place, track = rows(hits, order), known[order], np.full(len(where), -1)
+        hits, place, track = rows(hits, order), known[order], np.full(event.rows("point"), -1)
         paths, tracks, buffers = np.zeros(_PATHS, PATHS), np.zeros(len(hits), TRACKS), memory()
         measure_density(layers, start)
         self._measure_field(layers, hits, start, paths, tracks, buffers)
@@ -250,6 +260,11 @@ class Follow(nn.Module):
             if np.abs(field - before).max() < _SETTLED:
                 return
             before = field
+
+
+def _bare(event: Event) -> Event:
+    """The event without cells: where tracks begin is learned for those, too, in which there are none."""
+    return event.with_level("cell", {})
 
 
 def _take(
