@@ -14,11 +14,12 @@ import torch
 from cloudchamber import checkpoint
 from cloudchamber.data import open_events
 from cloudchamber.data.features import layer_key, true_pairs
+from cloudchamber.data.graph import Windows, WindowsConfig
+from cloudchamber.data.shapes import directions, lengths
 from cloudchamber.event import Event
 from cloudchamber.follow import LENGTHS, cluster_sizes, ways
 from cloudchamber.follow.shape import lean
 from cloudchamber.tasks.follow import Follow, FollowConfig
-from cloudchamber.tasks.layers import directions, lengths
 
 REAL = Path(os.environ.get("CLOUDCHAMBER_DATA", Path(__file__).parents[2] / "shared" / "data")) / "trackml"
 DEPTH, PITCH_U, PITCH_V = 0.3, 0.05, 0.05625  # mm
@@ -73,7 +74,7 @@ def test_directions_of_a_track_by_hand() -> None:
 
 def test_a_size_tells_the_directions_that_sensors_allow(finder: Follow, toy: Callable[..., Event]) -> None:
     """n cells along v: from n - 2 to n pitches in the depth, but for the share that is given up and the errors of z."""
-    for row in finder.cluster[:4]:
+    for row in finder.directions[:4]:
         for n in (2, 3, 4):
             assert (n - 2) * PITCH_V / DEPTH - 0.02 < row[0, n] < row[1, n] < n * PITCH_V / DEPTH + 0.02
     events = [with_cells(toy(seed, tracks=100, noise=60), seed) for seed in range(3)]
@@ -100,7 +101,7 @@ def test_shapes_leave_out_pairs_and_few_tracks(finder: Follow, toy: Callable[...
 def test_without_cells_nothing_is_left_out(finder: Follow, toy: Callable[..., Event]) -> None:
     event = toy(78, tracks=50, noise=50)
     anything = deepcopy(finder)
-    anything.cluster = torch.tensor([-torch.inf, torch.inf] * 2).double()[:, None].expand(finder.cluster.shape)
+    anything.directions = torch.tensor([-torch.inf, torch.inf] * 2).double()[:, None].expand(finder.directions.shape)
     assert torch.equal(anything.find(event).point["object"], finder.find(event).point["object"])
     assert all((length == 0).all() for length in lengths(event))
 
@@ -119,7 +120,7 @@ def test_the_finder_that_ships_knows_the_cells_of_a_real_event() -> None:
     good = (layer[inner] != layer[outer]) & (np.hypot(x, y)[outer] - np.hypot(x, y)[inner] >= 1) & (momentum > 0.5)
     inner, outer = inner[good], outer[good]
     way, (long, wide) = ways(x, y, z, disc[layer], inner, outer), lengths(event)
-    windows = graph.cluster.numpy()
+    windows = graph.directions.numpy()
     for hit, tangent in ((inner, way[:, 1]), (outer, way[:, 2])):
         row = windows[layer[hit]]
         for value, (low, high), size in ((way[:, 0], (0, 1), long), (tangent, (2, 3), wide)):
@@ -127,3 +128,22 @@ def test_the_finder_that_ships_knows_the_cells_of_a_real_event() -> None:
             inside = (value >= row[which[0], low, which[1]]) & (value <= row[which[0], high, which[1]])
             assert len(inside) > 1000
             assert inside.mean() > 0.98
+
+
+def test_windows_leave_out_edges_that_shapes_speak_against(toy: Callable[..., Event]) -> None:
+    graph = Windows(WindowsConfig(shape=0.004))
+    graph.fit([with_cells(toy(seed, tracks=500, noise=100), seed) for seed in range(3)])
+    plain = toy(79, tracks=150, noise=300)
+    event = with_cells(plain, 79)
+    every, kept = (
+        {(int(a), int(b)) for a, b in zip(found.edge["sender"], found.edge["receiver"], strict=True)}
+        for found in (graph(plain), graph(event))
+    )
+    assert kept < every
+    particle = plain.point["object"]
+    true = {(a, b) for a, b in every if particle[a] == particle[b] >= 0}
+    assert len(true & kept) > 0.94 * len(true)  # four windows at two ends give up 0.8% each, at most
+    assert len(kept - true) < 0.7 * len(every - true)
+    blind = Windows(WindowsConfig(shape=0.0))
+    blind.fit([with_cells(toy(seed, tracks=60, noise=100), seed) for seed in range(2)])
+    assert torch.equal(blind(event).edge["sender"], blind(plain).edge["sender"])

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cloudchamber.data.features import PAIR_COLUMNS, hit_columns, layer_key, pair_features, pair_values, true_pairs
+from cloudchamber.data.shapes import agree, directions
 from cloudchamber.event import Event, batch, unbatch
+from cloudchamber.follow import LENGTHS
 from cloudchamber.ops import group
 
 Array = NDArray[Any]
@@ -25,12 +27,14 @@ class WindowsConfig:
 
     ``worth``: true pairs that the widening of a window must bring per candidate that it adds; a smaller number gives
     more candidates and a higher efficiency. ``levels``: fractions of the true pairs left outside a window at each end
-    that are tried, rising.
+    that are tried, rising. ``shape``: share of the tracks, at either end of the directions that the shape of a cluster
+    tells, that is given up in events with cells; 0 for none.
     """
 
     kind: Literal["windows"] = "windows"
     worth: float = 0.004
     levels: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1)
+    shape: float = 0.001
 
 
 class Windows(nn.Module):
@@ -38,13 +42,16 @@ class Windows(nn.Module):
 
     The layer pairs that follow one another on true tracks are read off the training events, as in the module map of
     GNN4ITk (arXiv:2103.16701), here by layer. Within a layer hits are sorted by phi; the search is linear in the hits
-    and candidates. An edge points away from the origin.
+    and candidates. An edge points away from the origin. What the shape of a cluster tells of the direction of its track
+    is learned, too: where events have cells, edges that it speaks against are left out.
     """
 
     layers: Tensor  # keys of the layers, sorted
     pairs: Tensor  # (pairs, 2), rows of ``layers``
     low: Tensor  # (pairs, windows)
     high: Tensor
+    disc: Tensor  # (layers,)
+    directions: Tensor  # (layers, 4, LENGTHS), see ``fits``
 
     def __init__(self, config: WindowsConfig) -> None:
         super().__init__()
@@ -53,6 +60,8 @@ class Windows(nn.Module):
         self.register_buffer("pairs", torch.zeros((0, 2), dtype=torch.int64))
         self.register_buffer("low", torch.zeros((0, len(PAIR_COLUMNS))))
         self.register_buffer("high", torch.zeros((0, len(PAIR_COLUMNS))))
+        self.register_buffer("disc", torch.zeros(0, dtype=torch.bool))
+        self.register_buffer("directions", torch.zeros((0, 4, LENGTHS), dtype=torch.float64))
 
     def fit(self, events: Sequence[Event]) -> None:
         """Learn layer pairs and windows from events with truth.
@@ -90,6 +99,19 @@ class Windows(nn.Module):
             self.high[pair] = torch.from_numpy(ends[pair, 1, level, columns])
             kept.append(gain > 0)
         self.pairs, self.low, self.high = self.pairs[kept], self.low[kept], self.high[kept]
+        self._fit_shapes(events)
+
+    def _fit_shapes(self, events: Sequence[Event]) -> None:
+        """Learn what shapes tell; a layer thinner along z than along r is a disc."""
+        where = [self._places(event) for event in events]
+        layer = np.concatenate(where)
+        z, r = (
+            np.concatenate([hit_columns(event).point[name].numpy() for event in events]) for name in ("z", "radius")
+        )
+        disc = np.array([np.ptp(z[layer == row]) < np.ptp(r[layer == row]) for row in range(len(self.layers))])
+        pairs = [tuple(ends.numpy() for ends in true_pairs(event)) for event in events]
+        self.disc = torch.from_numpy(disc)
+        self.directions = torch.from_numpy(directions(events, where, pairs, disc, self.config.shape))
 
     def _true(self, event: Event) -> tuple[Array, Array, Array]:
         event = hit_columns(event)
@@ -107,18 +129,25 @@ class Windows(nn.Module):
             return batch([self(part) for part in unbatch(event)])
         event = hit_columns(event)
         sender, receiver, _ = self._candidates(event)
+        if event.cell:
+            known = self.disc.cpu().numpy(), self.directions.cpu().numpy()
+            kept = agree(event, self._places(event), *known, sender, receiver)
+            sender, receiver = sender[kept], receiver[kept]
         return event.with_level("edge", {"sender": torch.from_numpy(sender), "receiver": torch.from_numpy(receiver)})
+
+    def _places(self, event: Event) -> Array:
+        """The layer of each hit, a row of ``layers``, their number where it is not known."""
+        key, layers = layer_key(event), self.layers.cpu()  # the search is on the CPU wherever the task is
+        place = torch.searchsorted(layers, key).clamp(max=max(len(layers) - 1, 0))
+        known = layers[place] == key if len(layers) else torch.zeros_like(key, dtype=torch.bool)
+        return torch.where(known, place, len(layers)).numpy()
 
     def _candidates(self, event: Event) -> tuple[Array, Array, Array]:
         """Of an event with ``hit_columns``: senders and receivers, and the number of edges of each layer pair."""
-        key = layer_key(event)
-        layers = self.layers.cpu()  # the search is on the CPU wherever the task is
-        place = torch.searchsorted(layers, key).clamp(max=max(len(layers) - 1, 0))
-        known = layers[place] == key if len(layers) else torch.zeros_like(key, dtype=torch.bool)
-        layer = torch.where(known, place, len(layers)).numpy()
+        layer = self._places(event)
         radius, phi, z = (event.point[name].numpy() for name in ("radius", "phi", "z"))
         by_phi = np.argsort(phi, kind="stable")
-        offset, order = group(layer[by_phi], len(layers) + 1)
+        offset, order = group(layer[by_phi], len(self.layers) + 1)
         windows = (self.pairs.cpu().numpy(), self.low.cpu().numpy(), self.high.cpu().numpy())
         found: tuple[Array, Array, Array] = _search(radius, phi, z, offset, by_phi[order], *windows)
         return found

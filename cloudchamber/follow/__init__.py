@@ -12,11 +12,11 @@ from cloudchamber.follow.best import TRACKS, complete_all, take_best
 from cloudchamber.follow.cloud import BINS, HIT, LAYER, NEXT, cells, measure_density, memory, rows
 from cloudchamber.follow.field import NODES, field_at, measure_field, radial
 from cloudchamber.follow.seed import PATHS, Pass, follow_pairs
-from cloudchamber.follow.shape import LENGTHS, cluster_sizes, ways
+from cloudchamber.follow.shape import DIRECTIONS, LENGTHS, cluster_sizes, fits, ways
 from cloudchamber.follow.state import FIELD
 
 __all__ = [
-    "BINS", "FIELD", "HIT", "LAYER", "LENGTHS", "NEXT", "NODES", "PATHS", "TRACKS", "Pass",
-    "cells", "cluster_sizes", "complete_all", "field_at", "follow_pairs", "measure_density", "measure_field", "memory",
-    "radial", "rows", "take_best", "ways",
+    "BINS", "DIRECTIONS", "FIELD", "HIT", "LAYER", "LENGTHS", "NEXT", "NODES", "PATHS", "TRACKS", "Pass",
+    "cells", "cluster_sizes", "complete_all", "field_at", "fits", "follow_pairs", "measure_density", "measure_field",
+    "memory", "radial", "rows", "take_best", "ways",
 ]  # fmt: skip

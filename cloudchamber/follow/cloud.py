@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from cloudchamber.follow.shape import LENGTHS
+from cloudchamber.follow.shape import DIRECTIONS, LENGTHS
 from cloudchamber.follow.state import COS, LL, SIN, SLOPE, TT, ZZ, X, Y, Z, adapt, move, place, residual
 
 Array = NDArray[Any]
@@ -21,16 +21,16 @@ NEXT = 12  # layers that may come next, at most
 #: Layers of a detector: cylinders at a radius or discs at a z, mm. ``at`` and ``spread``: middle and half the range of
 #: that coordinate; ``low`` and ``high``: range of the other one; ``thickness`` in radiation lengths; ``error_t``,
 #: ``error_w``: largest measurement errors in phi and along the other one; ``density``: free hits per mm^2 in its bins;
-#: ``field``, ``radial``, ``across``: the relative magnetic field there, see ``adapt``. ``steep_low`` to
-#: ``lean_high``: which directions tracks have by the size of their cluster there, see ``shape``. ``onward``, ``seed``,
-#: ``inward``: the layers that may come next, likeliest first, then -1; ``seed`` are those of ``onward`` that a third
-#: hit is looked for in.
+#: ``field``, ``radial``, ``across``: the relative magnetic field there, see ``adapt``. ``DIRECTIONS``: least and most
+#: |dz/dr| of tracks by the length of their cluster along v, least and most ``lean`` by that along u, see ``fits``.
+#: ``onward``, ``seed``, ``inward``: the layers that may come next, likeliest first, then -1; ``seed`` are those of
+#: ``onward`` that a third hit is looked for in.
 LAYER = np.dtype(
     [("disc", bool)]
     + [(name, np.float64) for name in ("at", "spread", "low", "high", "thickness", "error_t", "error_w")]
     + [(name, np.float64, BINS) for name in ("density", "field", "radial")]
     + [("across", np.float64, 4)]
-    + [(name, np.float64, LENGTHS) for name in ("steep_low", "steep_high", "lean_low", "lean_high")]
+    + [(name, np.float64, LENGTHS) for name in DIRECTIONS]
     + [(name, np.int64, NEXT) for name in ("onward", "seed", "inward")],
     align=True,
 )

@@ -208,9 +208,10 @@ def follow_pairs(
                     if other.track >= 0 or run < 1 or min(apart, 2 * math.pi - apart) > turn:
                         continue
                     dx, dy, dz = hit.x - other.x, hit.y - other.y, hit.z - other.z
-                    steep = abs(dz) / run
-                    if abs(other.z - other.radius * dz / run) > limits.z0:
+                    slope = dz / run
+                    if abs(other.z - other.radius * slope) > limits.z0:
                         continue
+                    steep = abs(slope)
                     if not (fits(hit, layers[outer], steep, dx, dy, dz) and fits(other, layer, steep, dx, dy, dz)):
                         continue
                     tried += 1

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+DIRECTIONS = ("steep_low", "steep_high", "lean_low", "lean_high")
 LENGTHS = 32  # numbers of channels that are told apart, the last of them or more; 0 where there are none
 
 
@@ -27,7 +28,7 @@ def lean(x: float, y: float, dx: float, dy: float, dz: float, disc: bool) -> flo
 
 @njit(cache=True, error_model="numpy")
 def fits(hit: Any, layer: Any, steep: float, dx: float, dy: float, dz: float) -> bool:
-    """Whether a track may have left this cluster on its way (dx, dy, dz), of which ``steep`` is |dz/dr|."""
+    """Whether a track may have left the cluster of a hit on its way (dx, dy, dz), of which ``steep`` is |dz/dr|."""
     if not layer.steep_low[hit.length] <= steep <= layer.steep_high[hit.length]:
         return False
     if hit.width == 0:

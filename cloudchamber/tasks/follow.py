@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cloudchamber.data.features import layer_key, true_pairs
+from cloudchamber.data.shapes import directions
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event, batch, unbatch
 from cloudchamber.follow import (
     BINS,
+    DIRECTIONS,
     FIELD,
     LAYER,
     LENGTHS,
@@ -38,7 +40,6 @@ from cloudchamber.follow import (
 from cloudchamber.physics import SPEED_OF_LIGHT, perigee
 from cloudchamber.tasks.layers import (
     SHAPE,
-    directions,
     first_layers,
     found_particles,
     hits_of,
@@ -58,7 +59,6 @@ FOLLOWED = (
 )  # fmt: skip
 
 _FOUND = ("chi2", "worst", "score", "missed", "begins", "ends", "layers", "precise")  # of these ``TRACKS`` has itself
-_SHAPES = ("steep_low", "steep_high", "lean_low", "lean_high")
 _TABLES = ("onward", "seed", "inward")
 _RARE, _RARE_SEED = 0.003, 0.02  # share of the transitions from a layer below which one is left out
 UNIT = SPEED_OF_LIGHT * 2e-3  # GeV / mm, of curvature times pT in 2 T
@@ -109,7 +109,7 @@ class Follow(nn.Module):
     keys: Tensor  # of the layers, sorted
     shape: Tensor  # (layers, 8), the first columns of ``LAYER``
     after: Tensor  # (layers, 3, most), ``onward``, ``seed`` and ``inward`` of ``LAYER``
-    cluster: Tensor  # (layers, 4, LENGTHS), ``steep_low`` to ``lean_high`` of ``LAYER``
+    directions: Tensor  # (layers, 4, LENGTHS), ``DIRECTIONS`` of ``LAYER``
     begin: Tensor  # (pairs, 3): pass, and two rows of ``keys``
 
     def __init__(self, config: FollowConfig) -> None:
@@ -129,7 +129,7 @@ class Follow(nn.Module):
         self.register_buffer("keys", torch.zeros(0, dtype=torch.int64))
         self.register_buffer("shape", torch.zeros((0, 8), dtype=torch.float64))
         self.register_buffer("after", torch.zeros((0, 3, NEXT), dtype=torch.int64))
-        self.register_buffer("cluster", torch.zeros((0, 4, LENGTHS), dtype=torch.float64))
+        self.register_buffer("directions", torch.zeros((0, 4, LENGTHS), dtype=torch.float64))
         self.register_buffer("begin", torch.zeros((0, 3), dtype=torch.int64))
 
     def fit(self, events: Sequence[Event]) -> None:
@@ -144,7 +144,7 @@ class Follow(nn.Module):
         np.fill_diagonal(count, 0)
         tables = (likeliest(or_after(count), _RARE), likeliest(count, _RARE_SEED), likeliest(or_after(count.T), _RARE))
         self.after = torch.from_numpy(np.stack(tables, axis=1))
-        self.cluster = torch.from_numpy(directions(events, layer, pairs, self.shape[:, 0].numpy() > 0, _UNLIKELY))
+        self.directions = torch.from_numpy(directions(events, layer, pairs, self.shape[:, 0].numpy() > 0, _UNLIKELY))
         self.begin, parameters = self.begin[:0], [true_perigee(event) for event in events]
         # Particles that a pass before is there for.
         earlier = [np.zeros(event.rows("object"), bool) for event in events]
@@ -208,9 +208,8 @@ class Follow(nn.Module):
         Last the number of pairs of hits that were tried in each row of ``begin``.
         """
         layers = np.zeros(len(self.keys), LAYER)
-        for name, column in zip(
-            (*SHAPE, *_TABLES, *_SHAPES), (*self.shape.T, *self.after.unbind(1), *self.cluster.unbind(1)), strict=True
-        ):
+        columns = *self.shape.T, *self.after.unbind(1), *self.directions.unbind(1)
+        for name, column in zip((*SHAPE, *_TABLES, *DIRECTIONS), columns, strict=True):
             layers[name] = column.numpy()
         hits, known = hits_of(event, self.keys.numpy())
         order, start = cells(layers, hits)

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloudchamber.data.features import layer_key
+from cloudchamber.data.shapes import lengths
 from cloudchamber.event import Event
-from cloudchamber.follow import HIT, LENGTHS, NEXT, cluster_sizes, ways
+from cloudchamber.follow import HIT, NEXT
 from cloudchamber.physics import hit_sigmas, perigee
 from cloudchamber.physics.material import TRACKML
 
@@ -50,49 +51,6 @@ def hits_of(event: Event, keys: Array) -> tuple[Array, Array]:
     hits["layer"], hits["module"], hits["track"] = layer[known], module[known], -1
     hits["length"], hits["width"] = (length[known] for length in lengths(event))
     return hits, known
-
-
-def lengths(event: Event) -> tuple[Array, Array]:
-    """Channels that the cluster of each hit takes along v and along u, ``(points,)`` each; 0 without cells."""
-    if not {"point", "u", "v"} <= event.cell.keys():
-        none = np.zeros(event.rows("point"), np.int64)
-        return none, none
-    point, points = event.cell["point"].numpy(), event.rows("point")
-    return cluster_sizes(point, event.cell["v"].numpy(), points), cluster_sizes(point, event.cell["u"].numpy(), points)
-
-
-def directions(
-    events: Sequence[Event], layer: Sequence[Array], pairs: Sequence[Sequence[Array]], disc: Array, share: float
-) -> Array:
-    """Least and most |dz/dr|, least and most ``lean`` by layer and length of a cluster, ``(layers, 4, LENGTHS)``.
-
-    All but a ``share`` at either end, of the pairs of hits that follow one another; any where there are too few.
-    """
-    found: list[list[Array]] = [[], []]
-    for event, where, (inner, outer) in zip(events, layer, pairs, strict=True):
-        x, y, z = (event.point[name].double().numpy() for name in "xyz")
-        long, wide = lengths(event)
-        apart = (where[inner] != where[outer]) & (np.hypot(x, y)[outer] - np.hypot(x, y)[inner] >= 1)
-        inner, outer = inner[apart], outer[apart]
-        way = ways(x, y, z, disc[where], inner, outer)
-        for hit, tangent in ((inner, way[:, 1]), (outer, way[:, 2])):
-            found[0].append(np.stack([where[hit] * LENGTHS + long[hit], way[:, 0]]))
-            found[1].append(np.stack([where[hit] * LENGTHS + wide[hit], tangent]))
-    rows = len(disc) * LENGTHS
-    windows = [_windows(np.concatenate(part, 1), rows, share).reshape(2, len(disc), LENGTHS) for part in found]
-    return np.concatenate(windows).transpose(1, 0, 2)
-
-
-def _windows(found: Array, rows: int, share: float) -> Array:
-    """Of the values (2nd row) in each of so many cells (1st row) all but a share at either end, ``(2, rows)``."""
-    cell, value = found[:, np.lexsort(found[::-1])]
-    ends = np.searchsorted(cell, np.arange(rows + 1))
-    result = np.tile([[-np.inf], [np.inf]], rows)
-    for row in range(rows):
-        own = value[ends[row] : ends[row + 1]]
-        if row % LENGTHS > 0 and len(own) * share > 1:
-            result[:, row] = np.quantile(own, [share, 1 - share])
-    return result
 
 
 def _thickness(disc: bool, at: float, along: float) -> float:
