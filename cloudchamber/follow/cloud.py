@@ -111,6 +111,8 @@ def span(start: Array, row: int, first: int, last: int, part: int) -> tuple[int,
     """Places of the hits in the sectors first to last of a row of cells, which may reach around: part 0 or 1."""
     if part == 0:
         first, last = max(first, 0), min(last, SECTORS - 1)
+        if first > last:  # all of them are on the other side
+            return 0, 0
     elif first < 0:
         first, last = first + SECTORS, SECTORS - 1
     elif last >= SECTORS:
