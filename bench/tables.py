@@ -76,11 +76,11 @@ LEGEND = {
     "are the other's. Fake rate: tracks of at least 4 hits (pT > 1: of fitted pT > 1 GeV, |η| < 4) that match no "
     "particle so; also of those of at least 7 hits, which every finder here looks for. Duplicates: further tracks of "
     "which at least half of the hits are those of a particle that has one already.",
-    "ckf": "CKF: combinatorial Kalman filter of ACTS, one thread, greedy ambiguity resolution, given the same hits (not their cells, which it has no use for). "
-    "With pT > 0.5 GeV it looks neither for softer tracks nor for any of fewer than 7 hits, which bounds its TrackML "
-    'score and its efficiency over all; "all pT" is pT > 0.15 GeV and at least 5 hits, in one pass or in three (stiff '
-    "tracks, soft ones among the hits left over, those that begin outside the pixels). Its time is that of its "
-    "algorithms alone. docs/benchmarks.md tells how it was tuned.",
+    "ckf": "CKF: combinatorial Kalman filter of ACTS, one thread, greedy ambiguity resolution, given the same hits (no "
+    "cells, which it has no use for). With pT > 0.5 GeV it looks neither for softer tracks nor for any of fewer "
+    'than 7 hits, which bounds its TrackML score and its efficiency over all; "all pT" is pT > 0.15 GeV and at least 5 '
+    "hits, in one pass or in three (stiff tracks, soft ones among the hits left over, those that begin outside the "
+    "pixels). Its time is that of its algorithms alone. docs/benchmarks.md tells how it was tuned.",
     "cost": "Time: from hits in memory to tracks in memory, the finders in turns on every event; the median of the "
     "repetitions, ± half of their range. Memory: of the whole process, each finder in its own.",
 }

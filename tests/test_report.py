@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.font_manager import fontManager
 from rich.console import Console
 
 from cloudchamber.errors import UserError
@@ -35,6 +36,7 @@ from cloudchamber.report import (
     write_display,
 )
 from cloudchamber.report.geometry import flight_order, layers, picture
+from cloudchamber.report.plots import find_fonts
 
 RADII = np.array([32.0, 72.0, 116.0, 172.0, 260.0, 360.0, 500.0, 660.0])
 
@@ -156,6 +158,13 @@ def test_plot_event_writes_every_format_the_same_each_time(tmp_path: Path, suffi
     assert len(written[0]) > 5000
     assert len(set(written)) == 1
     assert len(list((tmp_path / "new").iterdir())) == len(names)
+
+
+def test_the_fonts_of_formulas_are_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list that lacked them, made by another program, had drawn a substitute for every Greek letter."""
+    monkeypatch.setattr(fontManager, "ttflist", [f for f in fontManager.ttflist if not f.name.startswith("STIX")])
+    find_fonts()
+    assert {"STIXGeneral", "STIXNonUnicode", "STIXSizeOneSym"} <= {font.name for font in fontManager.ttflist}
 
 
 @pytest.mark.parametrize("tracks", [empty(), Event()])

@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis as MplAxis
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
@@ -49,6 +50,16 @@ STYLE: Any = {
     "pdf.fonttype": 42,
     "svg.hashsalt": "cloudchamber",  # the same plot gives the same file
 }
+
+
+def find_fonts() -> None:
+    """Add the fonts of formulas that come with matplotlib, where its list, kept from another time, lacks them."""
+    if "STIXGeneral" not in {font.name for font in fontManager.ttflist}:
+        for path in Path(matplotlib.get_data_path(), "fonts", "ttf").glob("STIX*.ttf"):
+            fontManager.addfont(path)
+
+
+find_fonts()
 
 
 class Axis(NamedTuple):
