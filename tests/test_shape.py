@@ -16,6 +16,7 @@ from cloudchamber.data import open_events
 from cloudchamber.data.features import layer_key, true_pairs
 from cloudchamber.data.graph import Windows, WindowsConfig
 from cloudchamber.data.shapes import directions, lengths
+from cloudchamber.errors import UserError
 from cloudchamber.event import Event
 from cloudchamber.follow import LENGTHS, cluster_sizes, ways
 from cloudchamber.follow.shape import lean
@@ -59,6 +60,13 @@ def test_the_size_of_a_cluster_is_from_its_first_to_its_last_cell() -> None:
     point, channel = np.array([2, 0, 2, 2, 3, -1]), np.array([9, 4, 7, 7, 1000, 5])
     assert cluster_sizes(point, channel, 5).tolist() == [1, 0, 3, 1, 0]
     assert cluster_sizes(np.array([0, 0]), np.array([0, 500]), 1).tolist() == [LENGTHS - 1]
+
+
+def test_cells_of_no_hit_are_refused(toy: Callable[..., Event]) -> None:
+    event = with_cells(toy(1), 1)
+    beyond = event.with_columns("cell", point=event.cell["point"] + 1)
+    with pytest.raises(UserError, match=r"cell\.point: expected rows of 220 hits, found 1 to 220"):
+        lengths(beyond)
 
 
 def test_directions_of_a_track_by_hand() -> None:

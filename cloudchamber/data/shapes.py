@@ -9,6 +9,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from cloudchamber.errors import UserError
 from cloudchamber.event import Event
 from cloudchamber.follow import DIRECTIONS, HIT, LAYER, LENGTHS, cluster_sizes, fits, ways
 
@@ -16,11 +17,16 @@ Array = NDArray[Any]
 
 
 def lengths(event: Event) -> tuple[Array, Array]:
-    """Channels that the cluster of each hit takes along v and along u, ``(points,)`` each; 0 without cells."""
+    """Channels that the cluster of each hit takes along v and along u, ``(points,)`` each; 0 without cells.
+
+    Raises ``UserError`` for a cell of a hit that is not there.
+    """
     if not {"point", "u", "v"} <= event.cell.keys():
         none = np.zeros(event.rows("point"), np.int64)
         return none, none
     point, points = event.cell["point"].numpy(), event.rows("point")
+    if len(point) and not (point.min() >= -1 and point.max() < points):
+        raise UserError(f"cell.point: expected rows of {points} hits, found {point.min()} to {point.max()}")
     return cluster_sizes(point, event.cell["v"].numpy(), points), cluster_sizes(point, event.cell["u"].numpy(), points)
 
 
