@@ -22,7 +22,7 @@ from cloudchamber.follow import LENGTHS, cluster_sizes, ways
 from cloudchamber.follow.shape import lean
 from cloudchamber.tasks.follow import Follow, FollowConfig
 
-REAL = Path(os.environ.get("CLOUDCHAMBER_DATA", Path(__file__).parents[2] / "shared" / "data")) / "trackml"
+DATA = Path(os.environ.get("CLOUDCHAMBER_DATA", Path(__file__).parents[2] / "shared" / "data"))
 DEPTH, PITCH_U, PITCH_V = 0.3, 0.05, 0.05625  # mm
 
 
@@ -116,11 +116,12 @@ def test_without_cells_nothing_is_left_out(finder: Follow, toy: Callable[..., Ev
 
 def test_the_finder_that_ships_knows_the_cells_of_a_real_event() -> None:
     """What it learned of simulated cells holds for those of a TrackML event: 1% of its tracks is given up."""
-    if not (REAL / "thin_event").exists():
-        pytest.skip("needs a real event with cells")
+    folder = DATA / "trackml" / "thin_event"
+    if not folder.exists():
+        pytest.skip(f"no {folder}: set CLOUDCHAMBER_DATA")
     task, _ = checkpoint.load(checkpoint.shipped_model())
     graph = task.graph
-    event = open_events(REAL / "thin_event")[0]
+    event = open_events(folder)[0]
     layer, disc = torch.searchsorted(graph.keys, layer_key(event)).numpy(), graph.shape[:, 0].numpy() > 0
     inner, outer = (ends.numpy() for ends in true_pairs(event))
     x, y, z = (event.point[name].double().numpy() for name in "xyz")

@@ -105,9 +105,8 @@ class Windows(nn.Module):
         """Learn what shapes tell; a layer thinner along z than along r is a disc."""
         where = [self._places(event) for event in events]
         layer = np.concatenate(where)
-        z, r = (
-            np.concatenate([hit_columns(event).point[name].numpy() for event in events]) for name in ("z", "radius")
-        )
+        x, y, z = (np.concatenate([event.point[name].numpy() for event in events]) for name in "xyz")
+        r = np.hypot(x, y)
         disc = np.array([np.ptp(z[layer == row]) < np.ptp(r[layer == row]) for row in range(len(self.layers))])
         pairs = [tuple(ends.numpy() for ends in true_pairs(event)) for event in events]
         self.disc = torch.from_numpy(disc)
