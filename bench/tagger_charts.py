@@ -75,9 +75,10 @@ def _parameters(found: Sequence[Summary], path: Path) -> None:
 
 
 def _label(figure: Figure, axes: Axes, found: Sequence[Summary]) -> None:
-    """Write a name beside each point, in the first of some places where it hides neither point nor name."""
+    """Write a name beside each point, in the first of some places where it hides neither point, name nor line."""
     FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
-    taken = [text.get_window_extent() for text in axes.texts]
+    lines = [line.get_window_extent() for line in axes.lines if line.get_linestyle() in ("--", ":")]
+    taken = [text.get_window_extent() for text in axes.texts] + [line.padded(1) for line in lines]
     for one in found:
         value, error = one.scores["r50"].value, one.scores["r50"].total
         place = float(one.parameters or 0)

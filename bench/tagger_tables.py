@@ -27,6 +27,7 @@ NAMES = {
     "particlenet": "ParticleNet",
     "part": "particle transformer",
     "lorentz": "LorentzNet",
+    "lorentz-beam": "LorentzNet with beam",
 }
 #: Rejection at 30 % that is published, trained on 1.2 million jets of the reference set (arXiv:1902.09914 for the first
 #: two, arXiv:2202.03772 for the others).

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cloudchamber import checkpoint
 from cloudchamber.config import parse
+from cloudchamber.data.constituents import MOMENTUM
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event, unbatch
 from cloudchamber.tasks.tag import Tag
@@ -50,6 +51,11 @@ RAW: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
         {},
     ),
     "lorentz": ({"kind": "lorentz", "width": 12, "depth": 3}, {"columns": [], "pool": "mean"}, {}),
+    "lorentz, beam": (
+        {"kind": "lorentz", "width": 12, "depth": 3, "beam": True},
+        {"columns": ["lnpt", "lnptrel"], "pool": "mean"},
+        {},
+    ),
 }
 every = pytest.mark.parametrize("name", RAW)
 
@@ -148,7 +154,9 @@ def test_weights_survive_a_checkpoint(name: str, jets: Maker, tmp_path: Path) ->
     assert torch.equal(outputs(again, event), outputs(task, event))
 
 
-@pytest.mark.parametrize("name", ["edge convolution", "graph attention", "interaction network", "lorentz"])
+@pytest.mark.parametrize(
+    "name", ["edge convolution", "graph attention", "interaction network", "lorentz", "lorentz, beam"]
+)
 def test_parts_of_a_batch_give_what_it_gives(name: str, jets: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     event = jets(15, 10)
     event = changed(event, torch.nonzero(event.index("point") != 4).squeeze(1))
@@ -221,14 +229,35 @@ def transformation(seed: int, rapidity: float) -> Tensor:
 def test_the_lorentz_network_is_invariant(seed: int, rapidity: float, jets: Maker) -> None:
     event = jets(20, 5)
     task = made("lorentz", event)
-    p = torch.stack([event.point[name] for name in ("px", "py", "pz", "energy")], dim=1)
+    p = torch.stack([event.point[name] for name in MOMENTUM], dim=1)
     turned = (p @ transformation(seed, rapidity).T).unbind(1)
-    other = event.with_columns("point", **dict(zip(("px", "py", "pz", "energy"), turned, strict=True)))
+    other = event.with_columns("point", **dict(zip(MOMENTUM, turned, strict=True)))
     single, moved = outputs(task, event), outputs(task, other)
     torch.testing.assert_close(moved, single, rtol=1e-4, atol=1e-4)
     exact, moved = outputs(task.double(), event), outputs(task.double(), other)
     torch.testing.assert_close(moved, exact, rtol=1e-8, atol=1e-8)
     assert float(exact.std(0).min()) > 1e-3  # it does look at the jets
+
+
+def along_the_beam(angle: float, rapidity: float) -> Tensor:
+    """A turn about z and a boost along it, of (px, py, pz, E): ``(4, 4)``, float64."""
+    cos, sin, cosh, sinh = math.cos(angle), math.sin(angle), math.cosh(rapidity), math.sinh(rapidity)
+    turn, boost = [[cos, -sin], [sin, cos]], [[cosh, sinh], [sinh, cosh]]
+    return torch.block_diag(torch.tensor(turn, dtype=torch.float64), torch.tensor(boost, dtype=torch.float64))
+
+
+def test_with_the_beam_the_lorentz_network_is_invariant_along_it_alone(jets: Maker) -> None:
+    event = jets(20, 5)
+    task = made("lorentz, beam", event).double()
+    p = torch.stack([event.point[name] for name in MOMENTUM], dim=1).double()
+    p[:, 3] = p[:, :3].norm(dim=1)  # pseudorapidities differ by the same in all these frames if there is no mass
+
+    def seen(frame: Tensor) -> Tensor:
+        return outputs(task, event.with_columns("point", **dict(zip(MOMENTUM, (p @ frame.T).unbind(1), strict=True))))
+
+    expected = seen(torch.eye(4, dtype=torch.float64))
+    torch.testing.assert_close(seen(along_the_beam(1.1, 0.8)), expected, rtol=1e-4, atol=1e-4)
+    assert float((seen(transformation(1, 0.8)) - expected).abs().max()) > 0.01
 
 
 def test_the_prediction_is_an_event(jets: Maker) -> None:

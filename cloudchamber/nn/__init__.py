@@ -6,7 +6,7 @@ from cloudchamber.nn.message import Message, MessageConfig, PairMLP
 from cloudchamber.nn.mlp import MLP, MLPConfig
 from cloudchamber.nn.network import SPACE, CloudNetwork, EdgeNetwork, PointNetwork
 from cloudchamber.nn.pool import Pooling
-from cloudchamber.nn.scene import NEEDS, Cloud, SceneNetwork
+from cloudchamber.nn.scene import Cloud, SceneNetwork, needs
 
 #: kind -> (settings, block)
 BLOCKS = {
@@ -19,7 +19,6 @@ BLOCKS = {
 __all__ = [
     "BLOCKS",
     "MLP",
-    "NEEDS",
     "SPACE",
     "Attention",
     "AttentionConfig",
@@ -35,4 +34,5 @@ __all__ = [
     "PointNetwork",
     "Pooling",
     "SceneNetwork",
+    "needs",
 ]

@@ -28,7 +28,7 @@ class Cloud:
     """What a body may look at beside the features of the points.
 
     ``sets``; ``polar`` (points, 3): pT (GeV), eta and phi; ``momentum`` (points, 4): px, py, pz, E (GeV), float64;
-    ``sender`` and ``receiver`` (edges,): a graph. What ``NEEDS`` does not name for a kind of model may be left out.
+    ``sender`` and ``receiver`` (edges,): a graph. What a model has no ``needs`` of may be left out.
     """
 
     sets: Sets
@@ -138,15 +138,21 @@ class SetBody(nn.Module):
         return cloud.sets.rows(found)
 
 
+def _all_pairs(polar: Tensor) -> Tensor:
+    return pair_features(polar.unsqueeze(2), polar.unsqueeze(1))
+
+
 class LorentzBody(nn.Module):
     """Lorentz-equivariant message passing; the features must be invariant for the output to be so.
 
     A particle's own mass m, that of the set M (GeV), and M times the particle's energy in the rest frame of the set go
-    in as ``psi(m^2)``, ``psi(M^2)`` and ``psi(<p, P>)`` with the sum P of all momenta.
+    in as ``psi(m^2)``, ``psi(M^2)`` and ``psi(<p, P>)`` with the sum P of all momenta. With ``beam`` pairs also have
+    ``pair_features``: of all Lorentz transformations only those remain that leave the beam as it is.
     """
 
     def __init__(self, inputs: int, config: LorentzConfig) -> None:
         super().__init__()
+        self.beam = config.beam
         self.point = MLP(inputs + 3, config.width, MLPConfig(width=config.width, depth=1), norm=True)
         last = config.depth - 1
         self.rounds = nn.ModuleList(Lorentz(config, move=number < last) for number in range(config.depth))
@@ -157,11 +163,13 @@ class LorentzBody(nn.Module):
         whole = gather(cloud.sets.sum(p), cloud.sets.index)
         known = torch.stack([inner(p, p), inner(whole, whole), inner(p, whole)], dim=1)
         x = self.point(torch.cat([x, squash(known).to(x)], dim=1))
-        found = []
-        for h, vectors, table in zip(cloud.sets.spread(x), cloud.sets.spread(p), cloud.sets.tables, strict=True):
-            pairs = others(table)
+        polar = cloud.sets.spread(_given(cloud.polar, "polar")) if self.beam else None
+        vectors, found = cloud.sets.spread(p), []
+        for number, (h, table) in enumerate(zip(cloud.sets.spread(x), cloud.sets.tables, strict=True)):
+            pairs, q = others(table), vectors[number]
+            known = None if polar is None else _all_pairs(polar[number])
             for block in self.rounds if h.shape[1] else ():
-                h, vectors = block(h, vectors, pairs)
+                h, q = block(h, q, pairs, known)
             found.append(h)
         return cloud.sets.rows(found)
 
@@ -173,8 +181,13 @@ BODIES: dict[str, Callable[[int, Any], nn.Module]] = {
     "attention": SetBody,
     "lorentz": LorentzBody,
 }
-#: Kind of model -> what its body reads of a cloud, beside the sets. Only ``message`` reads a graph.
-NEEDS = {"mlp": (), "message": ("polar",), "attention": ("polar",), "lorentz": ("momentum",)}
+_NEEDS: dict[str, set[str]] = {"mlp": set(), "message": {"polar"}, "attention": {"polar"}, "lorentz": {"momentum"}}
+
+
+def needs(model: Any) -> set[str]:
+    """What the body of a model reads of a cloud, beside the sets. Only ``message`` reads a graph."""
+    return _NEEDS[model.kind] | ({"polar"} if getattr(model, "beam", False) else set())
+
 
 CATEGORIES, CATEGORY_WIDTH = 64, 8
 

@@ -18,7 +18,7 @@ from cloudchamber.errors import UserError
 from cloudchamber.event import Event, batch
 from cloudchamber.losses import binary_focal, cross_entropy
 from cloudchamber.metrics import Fraction
-from cloudchamber.nn import NEEDS, Cloud, PairMLP, Pooling, SceneNetwork
+from cloudchamber.nn import Cloud, PairMLP, Pooling, SceneNetwork, needs
 from cloudchamber.ops import connected_components
 from cloudchamber.sets import Sets, complete, slots
 from cloudchamber.tasks.task import Task
@@ -77,8 +77,8 @@ class Tag(Task):
         names = [name for name in config.columns if name != "type"]
         typed = "type" in config.columns
         self.columns = {**Tag.columns, "point": (*names, *(["type"] if typed else []))}
-        needs = set(NEEDS[model.kind]) | ({"polar"} if config.weight == "pt" else set())
-        self.needs = [name for name in ("polar", "momentum") if name in needs]
+        wanted = needs(model) | ({"polar"} if config.weight == "pt" else set())
+        self.needs = [name for name in ("polar", "momentum") if name in wanted]
         self.scale = Scale(len(names))
         inputs, outputs = len(self.columns["point"]), len(config.classes) + len(config.regress)
         self.network = SceneNetwork(
