@@ -167,9 +167,9 @@ class LorentzBody(nn.Module):
         vectors, found = cloud.sets.spread(p), []
         for number, (h, table) in enumerate(zip(cloud.sets.spread(x), cloud.sets.tables, strict=True)):
             pairs, q = others(table), vectors[number]
-            known = None if polar is None else _all_pairs(polar[number])
+            lab = None if polar is None else _all_pairs(polar[number])
             for block in self.rounds if h.shape[1] else ():
-                h, q = block(h, q, pairs, known)
+                h, q = block(h, q, pairs, lab)
             found.append(h)
         return cloud.sets.rows(found)
 
