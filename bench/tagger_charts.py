@@ -21,7 +21,8 @@ from cloudchamber.report.tables import plain
 CHARTS = ("taggers-parameters.png", "taggers-jets.png")
 _BASES = {CUTS: ("v", "--"), TREES: ("^", ":")}
 _LEARNED = [name for name in NAMES if name not in _BASES]
-_MARKERS = "osDPXp*h"
+_MARKERS = "osDPXp*h<"
+_COLOURS = (*COLOURS, "#7f3c8d", "#8c5a2b")
 _Y = "Background rejection at 50 % signal efficiency"
 _AROUND = ((1, 0), (-1, 0), (1, 1), (-1, 1), (1, -1), (-1, -1), (0, 1.5), (0, -1.5))
 
@@ -44,7 +45,7 @@ def _look(name: str) -> dict[str, Any]:
     if name in _BASES:
         return {"color": GREY, "marker": _BASES[name][0]}
     i = _LEARNED.index(name) if name in _LEARNED else len(_LEARNED)
-    return {"color": (*COLOURS, "#7f3c8d")[i % 8], "marker": _MARKERS[i % 8]}
+    return {"color": _COLOURS[i % len(_COLOURS)], "marker": _MARKERS[i % len(_MARKERS)]}
 
 
 def _parameters(found: Sequence[Summary], path: Path) -> None:
