@@ -206,6 +206,13 @@ def test_the_energy_flow_network_is_safe_and_the_particle_flow_network_is_not(
     assert moved["particle flow"] > 1e-3
 
 
+def along_the_beam(angle: float, rapidity: float) -> Tensor:
+    """A turn about z and a boost along it, of (px, py, pz, E): ``(4, 4)``, float64."""
+    cos, sin, cosh, sinh = math.cos(angle), math.sin(angle), math.cosh(rapidity), math.sinh(rapidity)
+    turn, boost = [[cos, -sin], [sin, cos]], [[cosh, sinh], [sinh, cosh]]
+    return torch.block_diag(torch.tensor(turn, dtype=torch.float64), torch.tensor(boost, dtype=torch.float64))
+
+
 def transformation(seed: int, rapidity: float) -> Tensor:
     """A rotation, a boost along z and another rotation, of (px, py, pz, E): ``(4, 4)``, float64."""
     generator = torch.Generator().manual_seed(seed)
@@ -217,10 +224,7 @@ def transformation(seed: int, rapidity: float) -> Tensor:
         full[:3, :3] = rotation
         found = full @ found
         if not turn:
-            boost = torch.eye(4, dtype=torch.float64)
-            cosh, sinh = math.cosh(rapidity), math.sinh(rapidity)
-            boost[2:, 2:] = torch.tensor([[cosh, sinh], [sinh, cosh]], dtype=torch.float64)
-            found = boost @ found
+            found = along_the_beam(0.0, rapidity) @ found
     return found
 
 
@@ -237,13 +241,6 @@ def test_the_lorentz_network_is_invariant(seed: int, rapidity: float, jets: Make
     exact, moved = outputs(task.double(), event), outputs(task.double(), other)
     torch.testing.assert_close(moved, exact, rtol=1e-8, atol=1e-8)
     assert float(exact.std(0).min()) > 1e-3  # it does look at the jets
-
-
-def along_the_beam(angle: float, rapidity: float) -> Tensor:
-    """A turn about z and a boost along it, of (px, py, pz, E): ``(4, 4)``, float64."""
-    cos, sin, cosh, sinh = math.cos(angle), math.sin(angle), math.cosh(rapidity), math.sinh(rapidity)
-    turn, boost = [[cos, -sin], [sin, cos]], [[cosh, sinh], [sinh, cosh]]
-    return torch.block_diag(torch.tensor(turn, dtype=torch.float64), torch.tensor(boost, dtype=torch.float64))
 
 
 def test_with_the_beam_the_lorentz_network_is_invariant_along_it_alone(jets: Maker) -> None:

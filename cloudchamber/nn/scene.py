@@ -138,10 +138,6 @@ class SetBody(nn.Module):
         return cloud.sets.rows(found)
 
 
-def _all_pairs(polar: Tensor) -> Tensor:
-    return pair_features(polar.unsqueeze(2), polar.unsqueeze(1))
-
-
 class LorentzBody(nn.Module):
     """Lorentz-equivariant message passing; the features must be invariant for the output to be so.
 
@@ -167,7 +163,7 @@ class LorentzBody(nn.Module):
         vectors, found = cloud.sets.spread(p), []
         for number, (h, table) in enumerate(zip(cloud.sets.spread(x), cloud.sets.tables, strict=True)):
             pairs, q = others(table), vectors[number]
-            lab = None if polar is None else _all_pairs(polar[number])
+            lab = None if polar is None else pair_features(polar[number].unsqueeze(2), polar[number].unsqueeze(1))
             for block in self.rounds if h.shape[1] else ():
                 h, q = block(h, q, pairs, lab)
             found.append(h)
