@@ -26,7 +26,7 @@ from bench.clusterings import PEERS
 from bench.compare import machine
 from bench.tracks import describe, write
 from cloudchamber import checkpoint
-from cloudchamber.data.sampling import DEPTH, MOLIERE
+from cloudchamber.data.sampling import MOLIERE
 from cloudchamber.data.showers import ShowersConfig, simulate
 from cloudchamber.errors import UserError
 from cloudchamber.evaluate import ISOLATED, PAIR
@@ -34,6 +34,7 @@ from cloudchamber.event import Event
 from cloudchamber.metrics import Showers
 from cloudchamber.report import SHOWER_COLUMNS, markdown_table, plot_showers, shower_row
 from cloudchamber.tasks.condense import Condense
+from cloudchamber.tasks.share import beside
 
 #: GeV: clusters below are left out, in every finder.
 LEAST = 0.5
@@ -42,8 +43,8 @@ BESIDE = 4.0
 OURS, AXES, TRUTH, FULL = "condensation", "true axes", "true clusters", "full sum"
 #: Settings of condensation among which the validation events choose.
 DECODING = [
-    {"threshold": threshold, "radius": radius, "take": take}
-    for threshold, radius, take in product((0.1, 0.3, 0.5), (0.3, 0.4, 0.5, 0.6, 0.8, 1.0), (1.0, 1.2))
+    {"threshold": threshold, "radius": radius, "lateral": lateral}
+    for threshold, radius, lateral in product((0.1, 0.3, 0.5), (0.5, 0.6, 0.7), (0.0, 1.4, 1.8, 2.5))
 ]
 
 ABOUT = f"""A shower is found when a cluster has more than half of its energy, which is more than half of the cluster's
@@ -133,11 +134,11 @@ def condensation(path: Path, events: Sequence[Event]) -> tuple[Finder, dict[str,
 
 def axes(event: Event) -> NDArray[Any]:
     """The shower whose true axis passes nearest to each cell, -1 for none within ``BESIDE``."""
-    if not event.rows("object"):
-        return np.full(event.rows("point"), -1)
-    deep = event.point["z"].unsqueeze(1) - DEPTH
-    away = [event.point[i].unsqueeze(1) - event.object[i] - event.object[f"d{i}"] * deep for i in "xy"]
-    least, nearest = torch.hypot(*away).min(1)
+    cells, showers = event.rows("point"), event.rows("object")
+    if not showers:
+        return np.full(cells, -1)
+    point, object = torch.cartesian_prod(torch.arange(cells), torch.arange(showers)).T
+    least, nearest = beside(event, event.object, point, object).reshape(cells, showers).min(1)
     return torch.where(least < BESIDE * MOLIERE, nearest, -1).numpy()
 
 

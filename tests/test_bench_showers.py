@@ -13,7 +13,7 @@ from bench import showers
 from bench.clusterings import PEERS, clue, hdbscan, topological
 from cloudchamber import checkpoint
 from cloudchamber.config import parse
-from cloudchamber.data.sampling import CELL, PITCH
+from cloudchamber.data.sampling import CELL, DEPTH, PITCH
 from cloudchamber.event import Event
 from cloudchamber.metrics import Showers
 
@@ -90,7 +90,7 @@ def test_calibration_and_the_full_sum():
 
 def test_cells_go_to_the_nearest_axis():
     """One axis rises with slope 1 through x = 0 at the plane where places are given, the other stands at x = 30 mm."""
-    x, z = torch.tensor([20.0, 20.0, 200.0]), torch.tensor([20.0, 0.0, 20.0]) + showers.DEPTH
+    x, z = torch.tensor([20.0, 20.0, 200.0]), torch.tensor([20.0, 0.0, 20.0]) + DEPTH
     axis = {"x": [0.0, 30.0], "dx": [1.0, 0.0], "y": [0.0, 0.0], "dy": [0.0, 0.0]}
     points = Event(point={"x": x, "y": torch.zeros(3), "z": z})
     event = Event(point=points.point, object={name: torch.tensor(values) for name, values in axis.items()})

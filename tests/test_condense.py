@@ -20,6 +20,7 @@ from cloudchamber.reconstruct import Reconstructor
 from cloudchamber.tasks.condense import Condense
 from cloudchamber.tasks.condense_config import CondenseConfig
 from cloudchamber.tasks.payload import Payload
+from cloudchamber.tasks.share import share
 
 MODELS = {
     "mlp": MLPConfig(width=16),
@@ -41,7 +42,9 @@ def showers(seed: int, number: int = 6, noise: int = 10) -> Event:
     total = np.bincount(label[label >= 0], energy[label >= 0], minlength=number) * random.uniform(1.4, 1.6, number)
     columns = {name: torch.from_numpy(column.astype(np.float32)) for name, column in point.items()}
     objects = {"energy": torch.from_numpy(total.astype(np.float32))}
-    objects |= {name: torch.from_numpy(place[:, 0]).float() for name in ("x", "u")}
+    slope = random.uniform(-0.1, 0.1, (number, 2))
+    axes = {"x": place[:, 0], "y": place[:, 1], "u": place[:, 0], "dx": slope[:, 0], "dy": slope[:, 1]}
+    objects |= {name: torch.from_numpy(column).float() for name, column in axes.items()}
     return Event(point={**columns, "object": torch.from_numpy(label)}, object=objects)
 
 
@@ -176,6 +179,78 @@ def test_small_objects_are_neither_learned_nor_noise() -> None:
         assert float(weighted[name].detach()) == pytest.approx(factor * float(part.detach()))
 
 
+AXES: dict[str, Any] = {"payload": ("energy", "x", "y", "dx", "dy"), "offset": ("x", "y"), "start": ("x", "y")}
+
+
+def deep(seed: int, number: int = 6, noise: int = 10) -> Event:
+    """``showers`` with cells at depths."""
+    event = showers(seed, number, noise)
+    return event.with_columns(
+        "point", z=60 * torch.rand(event.rows("point"), generator=torch.Generator().manual_seed(1))
+    )
+
+
+def test_a_shower_gets_the_points_in_which_it_leaves_most() -> None:
+    # Two axes at x = 0 and 8 mm where z = 30 mm, the second leaning by 1 in 10; energies 1 and e GeV, lateral 2 mm.
+    point = {
+        "x": torch.tensor([0.0, 8.0, 3.0, 3.5, 3.5, 3.5, 50.0, 3.5]),
+        "y": torch.zeros(8),
+        "z": torch.tensor([30.0, 30.0, 30.0, 30.0, 20.0, 30.0, 30.0, 30.0]),
+    }
+    objects = {"energy": [1.0, np.e], "x": [0.0, 8.0], "y": [0.0, 0.0], "dx": [0.0, 0.1], "dy": [0.0, 0.0]}
+    columns = {name: torch.tensor(column) for name, column in objects.items()}
+    place = torch.tensor([[0.0], [2.0], [1.0], [1.0], [1.0], [0.8], [9.0], [1.0]])
+    number = torch.tensor([0, 1, 1, 0, 0, 1, 0, -1])
+    settings: dict[str, float] = {"take": 1.5, "lateral": 2.0}
+    found = share(Event(point=point), place, torch.tensor([0, 1]), number, columns, **settings)
+    # by hand, ln E - r / 2 - d:
+    # 2: -3/2 - 1 = -2.50 against 1 - 5/2 - 1 = -2.50, of equals the first of the pairs, by place: the one at 0
+    # 3: -3.5/2 - 1 = -2.75 against 1 - 4.5/2 - 1 = -2.25
+    # 4: the same against 1 - 3.5/2 - 1 = -1.75, as the second axis is at 7 mm there
+    # 5: -3.5/2 - 0.8 = -2.55 against 1 - 4.5/2 - 1.2 = -2.45;  6: out of reach of both, stays;  7: noise, stays
+    assert found.tolist() == [0, 1, 0, 1, 1, 1, 0, -1]
+    # out of reach of one: 5 stays with the other, whatever the axes say
+    near = share(Event(point=point), place, torch.tensor([0, 1]), number, columns, take=1.1, lateral=2.0)
+    assert near.tolist() == [0, 1, 0, 1, 1, 0, 0, -1]
+    # the point that stands for a shower stays with it
+    columns["energy"] = torch.tensor([1.0, 1e6])
+    place[1] = 1.2
+    assert share(Event(point=point), place, torch.tensor([0, 1]), number, columns, **settings).tolist()[:2] == [0, 1]
+
+
+def test_shared_showers_have_the_energies_of_their_points() -> None:
+    common = {"threshold": 0.3, "radius": 0.8, "take": 2.0, "join": ("x", "y"), "near": ("x", "y"), **AXES}
+    task, plain = made("neighbours", lateral=2.0, **common), made("neighbours", **common)  # of the same weights
+    parts = [task.prepare(deep(seed, number, 9)) for seed, number in enumerate([5, 0, 8, 1])]
+    together = batch(parts)
+    with torch.no_grad():
+        found, before = task.decode(together), plain.decode(together)
+        assert task.decode(task.prepare(Event())).rows("object") == 0
+        for one, two in zip(parts, unbatch(found), strict=True):
+            assert torch.equal(task.decode(one).point["object"], two.point["object"])
+    assert torch.equal(found.point["object"] >= 0, before.point["object"] >= 0)
+    assert not torch.equal(found.point["object"], before.point["object"])
+    ratios = []
+    for one in (found, before):
+        own = one.point["object"] >= 0
+        number, energy = one.point["object"][own], together.point["energy"][own]
+        ratios.append(one.object["energy"] / torch.zeros(one.rows("object")).index_add(0, number, energy))
+        assert torch.equal(one.object["hits"], torch.bincount(number))
+    torch.testing.assert_close(*ratios)
+
+
+def test_joined_columns_are_dimensions_of_the_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = made(learn="condensation", join=("x",), unit=2.0, radius=0.6, object_hits=1, **AXES)
+    event = deep(0, number=1, noise=0)
+    points = event.rows("point")
+    logit, space = torch.full((points,), 2.0), torch.zeros((points, 2))
+    event = event.with_columns("point", x=torch.arange(points).float())
+    values = torch.zeros((points, 5))
+    monkeypatch.setattr(task, "forward", lambda _: (logit, space, values))
+    # places 0.5 apart: each point that begins takes the next one
+    assert task.decode(event).rows("object") == (points + 1) // 2
+
+
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "start": ({"start": ("z",)}, r"point\.z: missing in the events"),
     "ratio": ({"ratio": ("mass",)}, r"task\.ratio: expected some of task\.payload, energy, u, found 'mass'"),
@@ -183,6 +258,12 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "offset": ({"offset": ("x",)}, r"task\.offset: expected some of task\.payload, energy, u, found 'x'"),
     "near": ({"near": ("x", "x", "x", "x", "x")}, r"task\.near: expected at most 4 columns"),
     "take": ({"take": 0.2}, r"task\.take: expected 0, or at least task\.radius = 0\.5, found 0\.2"),
+    "join": ({"join": ("x",)}, r"task\.join: expected some of task\.payload, energy, u, found 'x'"),
+    "joined ratio": ({"join": ("energy",), "ratio": ("energy",)}, r"task\.join: expected columns that are not in task"),
+    "followers": ({"join": ("u",), "learn": "influencer"}, r'task\.lateral: expected task\.learn = "condensation"'),
+    "lateral": ({"lateral": -1.0}, r"task\.lateral: expected 0, or a distance in mm, found -1\.0"),
+    "axes": ({"lateral": 1.0, "take": 1.0}, r"task\.lateral: expected energy, x, y, dx, dy in task\.payload, and"),
+    "shared": ({"lateral": 1.0, "payload": AXES["payload"]}, r"in task\.payload, and task\.take above 0"),
     "tower": ({"tower": -1.0}, r"task\.tower: expected 0, or a distance in mm, found -1\.0"),
     "towers": ({"columns": ("x", "peak"), "near": ()}, r"point\.peak: missing in the events"),
     "unit": ({"unit": 0.0}, r"task\.unit: expected a number above 0, found 0\.0"),

@@ -23,6 +23,7 @@ from cloudchamber.tasks.condense_config import CondenseConfig, check
 from cloudchamber.tasks.edges import Edges
 from cloudchamber.tasks.graph import graph_stages
 from cloudchamber.tasks.payload import Payload, column, of_points
+from cloudchamber.tasks.share import share
 from cloudchamber.tasks.task import Task
 from cloudchamber.tasks.tracks import EVIDENCE, GATHERED, evidence, fitted_tracks, gathering, track_pairs
 
@@ -159,31 +160,35 @@ class Condense(Task):
         weights = config.weights or (1.0,) * len(parts)
         return {name: weight * part for weight, (name, part) in zip(weights, parts.items(), strict=True)}
 
-    def _objects(self, first: Tensor, space: Tensor) -> Tensor:
+    def _objects(self, first: Tensor, place: Tensor) -> Tensor:
         """The object of each point of one event, or -1."""
-        config, place = self.config, space.numpy()
+        config, space = self.config, place.numpy()
         common: dict[str, Any] = {"radius": config.radius, "min_points": config.object_hits}
         if config.build != "own":
-            label = density(place, method=config.build, core=config.core, **common)
+            label = density(space, method=config.build, core=config.core, **common)
         elif self.beta:
             beta = torch.sigmoid(first).numpy()
             common |= {"order": config.order, "seed": config.seed}
-            label = condense(place, beta, threshold=config.threshold, take=config.take, **common)
+            label = condense(space, beta, threshold=config.threshold, take=config.take, **common)
         else:
-            label = follow(place, first.numpy(), take=config.take, **common)
+            label = follow(space, first.numpy(), take=config.take, **common)
         return torch.from_numpy(label)
 
     def found(self, event: Event, outputs: Sequence[Tensor]) -> Event:
         """What ``decode`` makes of a prepared event, before any fit, from the ``outputs`` that ``forward`` gives."""
-        outputs = [rows.detach().cpu() for rows in outputs]
+        first, place, values = (rows.detach().cpu() for rows in outputs)
         event, sizes = event.to("cpu"), event.count["point"].tolist()
+        values = self.payload.absolute(event, values)
+        if self.config.join:
+            joined = [self.config.payload.index(name) for name in self.config.join]
+            place = torch.cat([place, values[:, joined] / self.config.unit], dim=1)
         label, objects = [torch.zeros(0, dtype=torch.int64)], [0]
-        for first, space in zip(*(torch.split(rows, sizes) for rows in outputs[:2]), strict=True):
-            found = self._objects(first, space)
+        for one, own in zip(torch.split(first, sizes), torch.split(place, sizes), strict=True):
+            found = self._objects(one, own)
             label.append(torch.where(found >= 0, found + sum(objects), -1))
             objects.append(int(found.max()) + 1 if len(found) else 0)
         number, total = torch.cat(label), sum(objects)
-        extra = self._payload(event, outputs[0], outputs[2], number, total)
+        number, extra = self._payload(event, first, place, values, number, total)
         point = {"id": event.point.get("id", torch.arange(len(number))), "object": number}
         count = {level: event.count[level] for level in ("point", "scene")} | {"object": torch.tensor(objects[1:])}
         hits = torch.bincount(number[number >= 0], minlength=total)
@@ -206,12 +211,20 @@ class Condense(Task):
             extra |= evidence(track.numpy(), *edges)
         return fitted_tracks(event, track, extra)
 
-    def _payload(self, event: Event, first: Tensor, values: Tensor, number: Tensor, total: int) -> dict[str, Tensor]:
-        own, values = torch.nonzero(number >= 0).squeeze(1), self.payload.absolute(event, values)
+    def _payload(
+        self, event: Event, first: Tensor, place: Tensor, values: Tensor, number: Tensor, total: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The object of each point, in the end, and the payload of the objects."""
+        own = torch.nonzero(number >= 0).squeeze(1)
         if not self.beta:
-            return self.payload.found(event, segment_mean(values[own], number[own], total), number)
-        best = own[segment_argmax(first[own], number[own], total)]
-        return self.payload.found(event, values[best], number)
+            return number, self.payload.found(event, segment_mean(values[own], number[own], total), number)
+        leader = own[segment_argmax(first[own], number[own], total)]
+        found = self.payload.found(event, values[leader], number)
+        if self.config.lateral:
+            sharing = {"take": self.config.take, "lateral": self.config.lateral}
+            number = share(event, place, leader, number, found, **sharing)
+            found = self.payload.found(event, values[leader], number)
+        return number, found
 
     def propose(self, event: Event) -> Event:
         """The event with an edge between points that follow one another, outward from the origin, in an object."""

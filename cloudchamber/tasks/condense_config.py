@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from cloudchamber.errors import UserError
 from cloudchamber.nn import SPACE
+from cloudchamber.tasks.share import NEEDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,8 @@ class CondenseConfig:
     ``build``: ``own`` is greedy condensation from a beta of ``threshold`` on, in ``order`` (a random one: of the
     generator ``seed``), or followers of influencers; each point in the end with the nearest of those that made an
     object within ``take``, if that is not 0. Else a clustering by density with ``core`` points. All use ``radius``.
+    ``join``: columns of the payload that the learned space gets there as further dimensions, in multiples of ``unit``.
+    ``lateral``: the points of showers then go to the one that is expected to leave most in them, see ``share``.
     ``object_hits``: an object joins at least so many points. ``helix``: objects are tracks, and fitted.
     """
 
@@ -63,6 +66,8 @@ class CondenseConfig:
     seed: int = 0
     radius: float = 0.5
     take: float = 0.0
+    join: tuple[str, ...] = ()
+    lateral: float = 0.0
     core: int = 1
     object_hits: int = 3
     helix: bool = False
@@ -70,11 +75,20 @@ class CondenseConfig:
 
 def check(config: CondenseConfig, model: Any) -> None:
     """Raise ``UserError`` for settings that do not fit together."""
-    for name in ("ratio", "offset"):
+    for name in ("ratio", "offset", "join"):
         for found in getattr(config, name):
             if found not in config.payload:
                 known = ", ".join(config.payload)
                 raise UserError(f"task.{name}: expected some of task.payload, {known}, found {found!r}")
+    if (config.join or config.lateral) and config.learn != "condensation":
+        raise UserError('task.join, task.lateral: expected task.learn = "condensation"')
+    if set(config.join) & set(config.ratio):
+        raise UserError("task.join: expected columns that are not in task.ratio")
+    if not config.lateral >= 0:
+        raise UserError(f"task.lateral: expected 0, or a distance in mm, found {config.lateral}")
+    missing = [name for name in NEEDS if name not in config.payload]
+    if config.lateral and (missing or not config.take):
+        raise UserError(f"task.lateral: expected {', '.join(NEEDS)} in task.payload, and task.take above 0")
     if not config.columns:
         raise UserError("task.columns: expected at least one column of the points")
     if len(config.start) > config.dimensions:
