@@ -79,7 +79,8 @@ class Scores:
     majority, |eta| < 4, at least 7 hits) in the bins of ``SPLITS``. ``residuals`` are those of fitted parameters, one
     ``Residuals`` per event whose prediction has them and whose truth has vertices and momenta.
 
-    ``showers``, one ``Showers`` per event whose points and objects have energies and whose objects have places.
+    ``showers``, one ``Showers`` per event whose points and objects have energies and whose objects have places. There,
+    points are weighted by energy, and those of ``shower_scores`` take the place of ``rates``, which count points.
 
     Fake and duplicate rates of a selection count the tracks whose fitted pT and eta lie in it (all tracks where a
     prediction has no parameters) with at least ``min_track_hits`` hits. A track is fake when it matches no particle at
@@ -98,14 +99,19 @@ class Scores:
 
     def add(self, predicted: Event, truth: Event) -> None:
         """Count one event."""
-        match = Match.of(predicted, truth)
         self.events += 1
+        self.per_event["v"] += np.atleast_1d(v_score(predicted, truth, weighted=False).v).tolist()
+        if "energy" in truth.point and {"energy", "x", "y"} <= truth.object.keys():
+            weighted = truth.with_columns("point", weight=truth.point["energy"])
+            self.per_event["v_weighted"] += np.atleast_1d(v_score(predicted, weighted).v).tolist()
+            self.showers.append(Showers.of(predicted, truth, PAIR * MOLIERE))
+            return
+        match = Match.of(predicted, truth)
         if "weight" in truth.point:
             primary = is_primary(truth.object["id"]).numpy()
             self.per_event["trackml"] += trackml_score(match).tolist()
             self.per_event["trackml_primaries"] += trackml_score(match, primary).tolist()
             self.per_event["v_weighted"] += np.atleast_1d(v_score(predicted, truth).v).tolist()
-        self.per_event["v"] += np.atleast_1d(v_score(predicted, truth, weighted=False).v).tolist()
         for name, selection in SELECTIONS.items():
             if "px" not in truth.object and name != "all":
                 continue
@@ -115,8 +121,6 @@ class Scores:
             self._bins(match, truth)
         if {"px", "vx", "charge"} <= truth.object.keys() and {"pt", "charge"} <= predicted.object.keys():
             self.residuals.append(residuals(predicted, truth))
-        if "energy" in truth.point and {"energy", "x", "y"} <= truth.object.keys():
-            self.showers.append(Showers.of(predicted, truth, PAIR * MOLIERE))
 
     def _rates(self, name: str, style: str, selection: Selection, match: Match, predicted: Event, truth: Event) -> None:
         fitted = predicted if "pt" in predicted.object else None

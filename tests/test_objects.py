@@ -74,7 +74,11 @@ def test_showers_from_events_to_scores_and_plots(model: Path, events: Path, tmp_
     scored = run.invoke(app, ["evaluate", str(found), str(events)])
     assert scored.exit_code == 0, scored.output
     assert "Showers found, by energy" in scored.output
-    scores = json.loads((found / "scores.json").read_text())["showers"]
+    assert "matching" not in scored.output  # rates that count points
+    read = json.loads((found / "scores.json").read_text())
+    scores, weighted = read["showers"], read["scores"]["v_weighted"]
+    assert weighted["mean"] == pytest.approx(1)
+    assert len(weighted["per_event"]) == 3
     assert (scores["efficiency"]["passed"], scores["efficiency"]["total"]) == (10, 10)
     assert (scores["separated"]["passed"], scores["separated"]["total"]) == (2, 2)
     assert scores["fake"]["passed"] == scores["split"]["passed"] == 0

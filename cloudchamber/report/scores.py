@@ -28,7 +28,7 @@ _SCORES = {
     "trackml": "TrackML score, all particles",
     "trackml_primaries": "TrackML score, primaries",
     "v": "V-score",
-    "v_weighted": "V-score, hits weighted",
+    "v_weighted": "V-score, weighted",
 }
 _SHOWERS = {
     "efficiency": "Showers found, by energy",
@@ -76,10 +76,10 @@ STAGE_COLUMNS: tuple[Column | str, ...] = (
 )
 
 
-def score_tables(scores: Scores) -> tuple[Table, Table]:
-    """Scores and rates for the console."""
-    title = f"{scores.events} events"
-    return console_table(score_rows(scores), ("score", "value"), title), console_table(rate_rows(scores), RATE_COLUMNS)
+def score_tables(scores: Scores) -> list[Table]:
+    """Scores, and the rates where there are some, for the console."""
+    tables = [console_table(score_rows(scores), ("score", "value"), f"{scores.events} events")]
+    return tables + ([console_table(rate_rows(scores), RATE_COLUMNS)] if scores.rates else [])
 
 
 def stage_rows(stages: Mapping[str, Mapping[str, Fraction]], events: int = 1) -> list[dict[str, Any]]:
@@ -126,10 +126,9 @@ def write_report(
             yield path
         if scores.residuals:
             yield from plot_fits({"cloudchamber": Residuals.join(scores.residuals)}, directory)
-        text = [
-            markdown_table(score_rows(scores), ("score", "value")),
-            markdown_table(rate_rows(scores), RATE_COLUMNS),
-        ]
+        text = [markdown_table(score_rows(scores), ("score", "value"))]
+        if scores.rates:
+            text.append(markdown_table(rate_rows(scores), RATE_COLUMNS))
         if model is not None:
             stages = Reconstructor(model).stage_rates(source[0])
             text.append(markdown_table(stage_rows(stages), STAGE_COLUMNS))
