@@ -37,7 +37,7 @@ SCORES = {"accuracy": "accuracy", "auc": "AUC", "r50": "rejection at 50 %", "r30
 
 @dataclass(frozen=True)
 class Result:
-    """What one training came to: ``scores`` by their name in ``SCORES``; ``cpu`` in seconds."""
+    """What one training came to: ``scores`` by their name in ``SCORES``; passes over its jets; ``cpu`` in seconds."""
 
     network: str
     jets: int
@@ -45,6 +45,7 @@ class Result:
     scores: Mapping[str, Measured]
     cpu: float | None = None
     parameters: int | None = None
+    passes: int | None = None
     valid_loss: float | None = None
     threads: int | None = None
 
@@ -98,6 +99,7 @@ class Summary:
     scores: Mapping[str, Mean]
     cpu: float | None
     parameters: int | None
+    passes: int | None
 
     @classmethod
     def of(cls, results: Sequence[Result]) -> Summary:
@@ -106,7 +108,7 @@ class Summary:
         times = [result.cpu for result in results if result.cpu is not None]
         means = {name: _mean([result.scores[name] for result in results]) for name in first.scores}
         cpu = float(np.mean(times)) if times else None
-        return cls(first.network, first.jets, len(results), means, cpu, first.parameters)
+        return cls(first.network, first.jets, len(results), means, cpu, first.parameters, first.passes)
 
 
 def _mean(numbers: Sequence[Measured]) -> Mean:
@@ -131,7 +133,7 @@ def markdown(found: Sequence[Summary], signal: int, background: int) -> str:
     """A table for each number of training jets, most first, for so many test jets."""
     columns = [Column("network"), *(Column(name, heading) for name, heading in SCORES.items())]
     columns += [Column("published", "published, 30 %"), Column("parameters", "", plain)]
-    columns += [Column("cpu", "CPU time to train", seconds), Column("seeds")]
+    columns += [Column("passes", "", plain), Column("cpu", "CPU time to train", seconds), Column("seeds")]
     text = [
         f"Test jets: {plain(signal)} signal, {plain(background)} background. Errors: the standard deviation over the "
         "seeds, where there are several, ± the 68 % interval of the test jets.\n"
@@ -145,4 +147,4 @@ def markdown(found: Sequence[Summary], signal: int, background: int) -> str:
 def _row(one: Summary) -> dict[str, Any]:
     row = {"network": NAMES.get(one.network, one.network), "parameters": one.parameters, "seeds": str(one.seeds)}
     row |= {name: str(mean) for name, mean in one.scores.items()}
-    return row | {"cpu": one.cpu, "published": PUBLISHED.get(one.network)}
+    return row | {"passes": one.passes, "cpu": one.cpu, "published": PUBLISHED.get(one.network)}

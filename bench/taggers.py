@@ -52,7 +52,7 @@ class Budget:
 
 
 #: Number of jets to train on -> budget, the same for all networks.
-BUDGETS = {1_000: Budget(12, 1_600, 500), 10_000: Budget(5, 3_200, 1_000), 100_000: Budget(3, 6_400, 2_000)}
+BUDGETS = {1_000: Budget(48, 1_600, 500), 10_000: Budget(15, 3_200, 1_000), 100_000: Budget(9, 6_400, 2_000)}
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,8 @@ def train_one(job: Job, jets: Path, directory: Path) -> None:
     cpu = spent * steps / (steps - before) if steps > before else None
     extra, task = checkpoint.read(best)[2], checkpoint.load(best)[0]
     parameters = sum(parameter.numel() for parameter in task.parameters())
-    found = {"parameters": parameters, "cpu": cpu, "threads": torch.get_num_threads(), "valid_loss": extra["loss"]}
+    found = {"parameters": parameters, "passes": BUDGETS[job.jets].epochs, "cpu": cpu}
+    found |= {"threads": torch.get_num_threads(), "valid_loss": extra["loss"]}
     _write(directory / DONE, {**asdict(job), **found})
     (directory / LAST).unlink()  # three times as large as the weights
 

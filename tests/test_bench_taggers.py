@@ -82,12 +82,12 @@ def test_baselines_tell_two_prongs_from_one(jets: Maker) -> None:
 def result(network: str, jets: int, seed: int, r50: float, parameters: int | None = 1000) -> Result:
     scores = {"accuracy": Measured(0.9, 0.89, 0.91), "auc": Measured(0.97, 0.96, 0.98)}
     scores |= {"r50": Measured(r50, r50 - 8, r50 + 12), "r30": Measured(math.inf, 500, math.inf)}
-    return Result(network, jets, seed, scores, cpu=60.0 * seed, parameters=parameters)
+    return Result(network, jets, seed, scores, cpu=60.0 * seed, parameters=parameters, passes=9)
 
 
 def test_mean_and_spread_over_seeds() -> None:
     (one,) = summaries([result("pfn", 1000, seed, 100 + 5 * seed) for seed in (1, 2, 3)])
-    assert one == Summary("pfn", 1000, 3, one.scores, 120.0, 1000)
+    assert one == Summary("pfn", 1000, 3, one.scores, 120.0, 1000, 9)
     assert one.scores["r50"] == Mean(110, 5, 10)
     assert str(one.scores["r50"]) == "110 ± 5 ± 10"
     assert one.scores["r50"].total == pytest.approx(math.hypot(5, 10))
@@ -130,6 +130,7 @@ def test_trains_what_is_missing_and_scores_what_is_new(
     done = json.loads((tmp_path / job.name / DONE).read_text())
     assert done["parameters"] > 1000
     assert done["cpu"] > 0
+    assert done["passes"] == taggers.BUDGETS[job.jets].epochs
     assert capsys.readouterr().out.count("| energy flow") == 2
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob(f"*/{BEST}")}
     assert len(before) == 4
