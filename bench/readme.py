@@ -46,14 +46,14 @@ def screenshot(page: Path, path: Path) -> None:
         shrink(raw, path, 1400)
 
 
-def fill(page: Path, text: str) -> None:
-    """Put a text between the comments ``measured`` and ``/measured`` of a page."""
+def fill(page: Path, text: str, mark: str = "measured") -> None:
+    """Put a text between the comments ``measured`` and ``/measured`` of a page, or between others."""
     old = page.read_text(encoding="utf-8")
     new, found = re.subn(
-        r"(<!-- measured.*?-->\n).*(<!-- /measured -->)", lambda m: f"{m[1]}{text}{m[2]}", old, flags=re.S
+        rf"(<!-- {mark} .*?-->\n).*(<!-- /{mark} -->)", lambda m: f"{m[1]}{text}{m[2]}", old, flags=re.S
     )
     if not found:
-        raise SystemExit(f"error: {page}: has no comments 'measured' and '/measured'")
+        raise SystemExit(f"error: {page}: has no comments '{mark}' and '/{mark}'")
     page.write_text(new, encoding="utf-8")
     print(f"{page}: tables")
 

@@ -13,14 +13,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from bench.baselines import CUTS, TREES
+from bench.baselines import CUTS, TREES, TREES_FULL
 from bench.tagger_tables import NAMES, Summary
 from cloudchamber.report.plots import COLOURS, GREY, STYLE, log_ticks, save
 from cloudchamber.report.tables import plain
 
 CHARTS = ("taggers-parameters.png", "taggers-jets.png")
-_BASES = {CUTS: ("v", "--"), TREES: ("^", ":")}
-_LEARNED = [name for name in NAMES if name not in _BASES]
+_BASES = {CUTS: ("v", "--"), TREES: ("^", ":"), TREES_FULL: (">", "-.")}
+_ALIKE = {"part-full": "part", "lorentz-full": "lorentz-beam"}  # drawn as these, hollow
+_LEARNED = [name for name in NAMES if name not in _BASES and name not in _ALIKE]
 _MARKERS = "osDPXp*h<"
 _COLOURS = (*COLOURS, "#7f3c8d", "#8c5a2b")
 _Y = "Background rejection at 50 % signal efficiency"
@@ -44,6 +45,8 @@ def _look(name: str) -> dict[str, Any]:
     """Colour and marker, the same in both charts."""
     if name in _BASES:
         return {"color": GREY, "marker": _BASES[name][0]}
+    if name in _ALIKE:
+        return {**_look(_ALIKE[name]), "fillstyle": "none"}
     i = _LEARNED.index(name) if name in _LEARNED else len(_LEARNED)
     return {"color": _COLOURS[i % len(_COLOURS)], "marker": _MARKERS[i % len(_MARKERS)]}
 
@@ -62,7 +65,7 @@ def _parameters(found: Sequence[Summary], path: Path) -> None:
         else:
             axes.axhline(value, color=GREY, linestyle=_BASES[one.network][1], linewidth=1.1)
             name = NAMES[one.network]
-            if one.network == TREES:  # the two lines may be close
+            if one.network != CUTS:  # the lines may be close
                 axes.text(left * 1.05, value * 1.02, name, color=GREY, fontsize=8, va="bottom")
             else:
                 axes.text(left * 1.05, value * 0.98, name, color=GREY, fontsize=8, va="top")
@@ -78,7 +81,7 @@ def _parameters(found: Sequence[Summary], path: Path) -> None:
 def _label(figure: Figure, axes: Axes, found: Sequence[Summary]) -> None:
     """Write a name beside each point, in the first of some places where it hides neither point, name nor line."""
     FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
-    lines = [line.get_window_extent() for line in axes.lines if line.get_linestyle() in ("--", ":")]
+    lines = [line.get_window_extent() for line in axes.lines if line.get_linestyle() in ("--", ":", "-.")]
     taken = [text.get_window_extent() for text in axes.texts] + [line.padded(1) for line in lines]
     for one in found:
         value, error = one.scores["r50"].value, one.scores["r50"].total

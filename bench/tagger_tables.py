@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bench.baselines import CUTS, TREES
+from bench.baselines import CUTS, TREES, TREES_FULL
 from cloudchamber.metrics import Measured, accuracy, auc, rejection
 from cloudchamber.report import Column, markdown_table
 from cloudchamber.report.tables import plain, seconds
@@ -19,6 +19,7 @@ from cloudchamber.report.tables import plain, seconds
 NAMES = {
     CUTS: "cuts on mass and τ ratio",
     TREES: "boosted trees",
+    TREES_FULL: "boosted trees, full",
     "efn": "energy flow",
     "deepsets": "deep sets",
     "pfn": "particle flow",
@@ -28,6 +29,8 @@ NAMES = {
     "part": "particle transformer",
     "lorentz": "LorentzNet",
     "lorentz-beam": "LorentzNet with beam",
+    "part-full": "particle transformer, full",
+    "lorentz-full": "LorentzNet with beam, full",
 }
 #: Rejection at 30 % that is published, trained on 1.2 million jets of the reference set (arXiv:1902.09914 for the first
 #: two, arXiv:2202.03772 for the others).

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.baselines import CUTS, TREES, Features, cut_scores, tree_scores
+from bench.baselines import CUTS, FORESTS, Features, cut_scores, tree_scores
 from bench.readme import fill, shrink
 from bench.tagger_charts import CHARTS, draw
 from bench.tagger_tables import Result, markdown, summaries
@@ -109,9 +109,8 @@ def train_one(job: Job, jets: Path, directory: Path) -> None:
     (directory / LAST).unlink()  # three times as large as the weights
 
 
-def score_one(directory: Path, test: Event) -> NDArray[np.float32]:
-    """The probability of signal of each test jet; those that were computed before are not again."""
-    path = directory / SCORES
+def score_one(directory: Path, test: Event, path: Path) -> NDArray[np.float32]:
+    """The probability of signal of each test jet, kept in a file; those that were computed before are not again."""
     known: NDArray[np.float32] = np.load(path)[: len(test)] if path.exists() else np.zeros(0, np.float32)
     if len(known) == len(test):
         return known
@@ -132,7 +131,7 @@ def trained(directory: Path, test: Event) -> Iterator[Result]:
     signal = (test.scene["label"] == SIGNAL).numpy()
     for path in sorted(directory.glob(f"*/{DONE}")):
         known: dict[str, Any] = json.loads(path.read_text())
-        yield Result.of(score_one(path.parent, test), signal, **known)
+        yield Result.of(score_one(path.parent, test, path.parent / SCORES), signal, **known)
 
 
 def baselines(jets: Jets, test: Event, sizes: Sequence[int], seeds: Sequence[int]) -> Iterator[Result]:
@@ -144,11 +143,12 @@ def baselines(jets: Jets, test: Event, sizes: Sequence[int], seeds: Sequence[int
         scores = cut_scores(known, tested)
         spent = {"seed": 0, "jets": size, "cpu": time.process_time() - start}
         yield Result.of_cuts(scores, tested.signal, network=CUTS, **spent)
-        for seed in seeds:
-            start = time.process_time()
-            score = tree_scores(known, tested, seed)
-            spent = {"seed": seed, "jets": size, "cpu": time.process_time() - start}
-            yield Result.of(score, tested.signal, network=TREES, **spent)
+        for seed, (name, columns) in product(seeds, FORESTS.items()):
+            if known.columns.keys() >= set(columns):
+                start = time.process_time()
+                score = tree_scores(known, tested, seed, columns)
+                spent = {"seed": seed, "jets": size, "cpu": time.process_time() - start}
+                yield Result.of(score, tested.signal, network=name, **spent)
 
 
 def compare(jets: Path, directory: Path, sizes: Sequence[int], seeds: Sequence[int], number: int) -> str:

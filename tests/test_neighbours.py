@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from cloudchamber.data.constituents import ENCODINGS, KINEMATIC, constituent_columns, example_jets
+from cloudchamber.data.constituents import DISPLACED, ENCODINGS, KINEMATIC, constituent_columns, example_jets
 from cloudchamber.data.neighbours import Neighbours, NeighboursConfig
 from cloudchamber.event import Event, unbatch
+from cloudchamber.physics import perigee
 
 Maker = Callable[..., Event]
 
@@ -108,3 +110,22 @@ def test_features_by_hand() -> None:
     assert found["deltar"].tolist() == pytest.approx(torch.hypot(found["deta"], found["dphi"]).tolist())
     assert set(KINEMATIC) <= found.keys()
     assert all(column.dtype == torch.float32 for name, column in found.items() if name in KINEMATIC)
+    assert not DISPLACED.keys() & found.keys()
+
+
+def test_impact_parameters_have_the_sign_of_the_decay() -> None:
+    """Tracks from a point on the axis of a jet, and from one behind; signs of d0 by ``physics.perigee``."""
+    angle, steep = torch.tensor([-0.1, 0.1, 0.05, 0.3]), torch.tensor([0.2, -0.2, 0.1, 0.4])
+    place = torch.tensor([2.0, 2.0, -2.0, 0.0])  # mm from the beam, along x
+    px, py, pz = 500 * angle.cos(), 500 * angle.sin(), 500 * steep
+    ones = torch.ones(4)
+    true = perigee(*(x.numpy() for x in (place, 0 * ones, 0 * ones, px, py, pz, ones)))
+    point = {"px": px, "py": py, "pz": pz, "energy": (px**2 + py**2 + pz**2).sqrt()}
+    point |= {"d0": torch.tensor(true.d0), "sigma_d0": torch.tensor([0.1, 0.1, 0.1, 0.0])}
+    axis = {"px": 1e6, "energy": 1e6}  # what the axis of the jet follows
+    heavy = {name: torch.cat([column, column.new_tensor([axis.get(name, 0.0)])]) for name, column in point.items()}
+    event = constituent_columns(Event(point=heavy, count={"point": torch.tensor([5]), "scene": torch.tensor([1])}))
+    significance = [2 * math.sin(0.1) / 0.1, 2 * math.sin(0.1) / 0.1, -2 * math.sin(0.05) / 0.1]
+    expected = [math.copysign(math.log1p(abs(s)), s) for s in significance]
+    assert event.point["signif_d0"].tolist() == pytest.approx([*expected, 0, 0], rel=1e-3)
+    assert "signif_z0" not in event.point

@@ -30,6 +30,13 @@ OPTIONAL = {
     "sigma_z0": ("error of z0", "mm"),
     "type": ("kind of particle, a whole number", ""),
 }
+#: Column that ``constituent_columns`` adds where the data have the impact parameters and their errors -> meaning, unit.
+#: ``s = d0 / sigma_d0`` (``z0 / sigma_z0``) has the sign of a decay along the axis: positive where the track passes the
+#: beam on the side that the jet goes to. 0 without a track.
+DISPLACED = {
+    "signif_d0": ("lifetime-signed significance of d0, sign(s) ln(1 + |s|)", ""),
+    "signif_z0": ("lifetime-signed significance of z0, sign(s) ln(1 + |s|)", ""),
+}
 #: Column that ``Neighbours`` adds -> meaning, unit: where a point is in the graph.
 ENCODINGS = {
     "degree": ("ln(1 + number of neighbours)", ""),
@@ -44,6 +51,7 @@ LEAST = 1e-12  # GeV: of a transverse momentum or an energy, so that directions 
 def constituent_columns(event: Event) -> Event:
     """The event with the columns of ``KINEMATIC`` and ``pt`` (GeV), float32, from px, py, pz and energy (GeV).
 
+    Those of ``DISPLACED`` are added where the data have what they are made of.
     A batch at once, in float64: an axis far from all constituents loses no digits. A pT or an energy below ``LEAST`` is
     taken as that. Raises ``UserError`` when a column is missing.
     """
@@ -67,7 +75,17 @@ def constituent_columns(event: Event) -> Event:
         "lnptrel": (pt / jet_pt).log(),
         "lnerel": (energy / jet_energy).log(),
     }
+    for name, side in (("d0", -dphi), ("z0", -deta)):
+        value, sigma = event.point.get(name), event.point.get(f"sigma_{name}")
+        if value is not None and sigma is not None:
+            columns[f"signif_{name}"] = _significance(value.double(), sigma.double()) * torch.sign(side * value)
     return event.with_columns("point", **{name: column.float() for name, column in columns.items()})
+
+
+def _significance(value: Tensor, sigma: Tensor) -> Tensor:
+    """``ln(1 + |value| / sigma)``, and 0 where there is no error."""
+    measured = sigma > 0
+    return torch.log1p(value.abs() / sigma.where(measured, torch.ones_like(sigma))) * measured
 
 
 def _polar(p: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cloudchamber.data.constituents import ENCODINGS, KINEMATIC, MOMENTUM, OPTIONAL
+from cloudchamber.data.constituents import DISPLACED, ENCODINGS, KINEMATIC, MOMENTUM, OPTIONAL
 
 _BEST = "of the best continuation of the edge {} the origin"
 _WAY = {"in": _BEST.format("towards"), "out": _BEST.format("away from")}
@@ -21,6 +21,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "peak": ("tower over the largest of these towers", ""),
         **KINEMATIC,
         **OPTIONAL,
+        **DISPLACED,
         **ENCODINGS,
     },
     "polar": {"pt": ("transverse momentum", "GeV"), "deta": KINEMATIC["deta"], "dphi": KINEMATIC["dphi"]},

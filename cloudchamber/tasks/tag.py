@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cloudchamber.data.constituents import ENCODINGS, KINEMATIC, MOMENTUM, OPTIONAL, constituent_columns
+from cloudchamber.data.constituents import DISPLACED, ENCODINGS, KINEMATIC, MOMENTUM, OPTIONAL, constituent_columns
 from cloudchamber.data.neighbours import Neighbours
 from cloudchamber.data.scale import Scale
 from cloudchamber.errors import UserError
@@ -29,9 +29,9 @@ class TagConfig:
     """Settings of ``Tag``.
 
     ``stage``: its name in reports. ``classes``: names of what ``scene.label`` numbers. ``regress``: columns of
-    ``scene`` to be predicted. ``columns``: what the network is told of a point: of ``KINEMATIC``, of ``OPTIONAL`` where
-    the data have them, and of ``ENCODINGS`` where there is a graph. ``pool``: how points become one row;
-    ``pool_depth``: layers of attention pooling. ``weight``: ``pt`` multiplies each point by its fraction of the pT
+    ``scene`` to be predicted. ``columns``: what the network is told of a point: of ``KINEMATIC``, of ``OPTIONAL`` and
+    ``DISPLACED`` where the data have them, and of ``ENCODINGS`` where there is a graph. ``pool``: how points become one
+    row; ``pool_depth``: layers of attention pooling. ``weight``: ``pt`` multiplies each point by its fraction of the pT
     before the sum. ``head``: hidden layers after the pooling. ``origin``: weight in the loss of the class of each
     point, ``point.origin``, of which there are ``origins``. ``vertex``: weight of whether two points come from one
     vertex, ``point.vertex``, asked of ``pairs`` random partners of each point. -1 is unknown in all targets.
@@ -59,7 +59,7 @@ class Tag(Task):
     graphs = ("neighbours",)
     output = "scene.logit"
     columns: Mapping[str, Sequence[str]] = {
-        "point": (*KINEMATIC, *OPTIONAL, *ENCODINGS),
+        "point": (*KINEMATIC, *OPTIONAL, *DISPLACED, *ENCODINGS),
         "polar": ("pt", "deta", "dphi"),
         "momentum": MOMENTUM,
     }
