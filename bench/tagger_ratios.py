@@ -13,7 +13,7 @@ import argparse
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from bench.baselines import FORESTS, TREES, TREES_FULL, Features, tree_scores
 from bench.readme import fill
 from bench.tagger_tables import NAMES
-from bench.taggers import DONE, SIGNAL, Job, score_one
+from bench.taggers import DONE, SIGNAL, score_one
 from cloudchamber.data.jetsource import open_jets
 from cloudchamber.data.store import atomic
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event
+from cloudchamber.metrics import Measured
 from cloudchamber.report import Column, markdown_table
 from cloudchamber.report.tables import plain
 from cloudchamber.threads import use_threads
@@ -38,15 +39,16 @@ DRAWS = 300
 
 
 class Scores(NamedTuple):
-    """Of one network or trees: scores ``(jets,)`` by training, and its numbers in each draw of the jets."""
+    """Of one network or trees: how many trainings, and the mean of their numbers in each draw of the jets."""
 
-    seeds: list[Float]
+    seeds: int
     drawn: Float
 
     @classmethod
-    def of(cls, seeds: list[Float], signal: Mask) -> Scores:
-        """``drawn`` ``(1 + DRAWS, 1 + len(KEPT))``: AUC and background kept; all jets as they are come first."""
-        return cls(seeds, np.mean([_drawn(score, signal) for score in seeds], axis=0))
+    def of(cls, seeds: Sequence[Float], signal: Mask) -> Scores:
+        """From scores ``(jets,)`` of each. ``drawn`` ``(1 + DRAWS, 1 + len(KEPT))``: AUC and background kept; all jets as
+        they are come first."""
+        return cls(len(seeds), np.mean([_drawn(score, signal) for score in seeds], axis=0))
 
 
 def _drawn(score: Float, signal: Mask) -> Float:
@@ -82,9 +84,9 @@ def compared(one: Scores, other: Scores) -> Float:
 def trained(runs: Path, test: Event, kept: Path, jets: int, names: Sequence[str] | None) -> Iterator[tuple[str, Float]]:
     """Scores of every finished training on so many jets."""
     for path in sorted(runs.glob(f"*-{jets}-*/{DONE}")):
-        name, _, seed = path.parent.name.rsplit("-", 2)
+        name = path.parent.name.rsplit("-", 2)[0]
         if names is None or name in names:
-            yield name, score_one(path.parent, test, kept / f"{Job(int(seed), jets, name).name}.npy").astype(float)
+            yield name, score_one(path.parent, test, kept / f"{path.parent.name}.npy").astype(float)
 
 
 def table(found: dict[str, Scores], signal: Mask) -> str:
@@ -98,10 +100,10 @@ def table(found: dict[str, Scores], signal: Mask) -> str:
     rows = []
     for one, other in pairs:
         if one in found and other in found:
-            (more, *ratios) = (_text(*numbers) for numbers in compared(found[one], found[other]).T)
-            row = {"one": NAMES[one], "other": NAMES[other], "auc": more}
-            rows.append(row | {f"r{kept}": ratio for kept, ratio in zip(KEPT, ratios, strict=True)})
-    left = [{"one": NAMES[name], **_left(found[name], signal)} for name in names]
+            numbers = (Measured(*map(float, three)) for three in compared(found[one], found[other]).T)
+            keys = ("auc", *(f"r{kept}" for kept in KEPT))
+            rows.append({"one": NAMES[one], "other": NAMES[other], **dict(zip(keys, numbers, strict=True))})
+    left = [{"one": NAMES[name], **_left(found[name])} for name in names]
     alone = [Column("one", "network"), Column("seeds"), *(Column(f"r{kept}", f"{100 * kept:.0f} %") for kept in KEPT)]
     return (
         f"Rejection of {plain(int((~signal).sum()))} jets of background at efficiencies of {plain(int(signal.sum()))} "
@@ -109,22 +111,13 @@ def table(found: dict[str, Scores], signal: Mask) -> str:
     )
 
 
-def _left(one: Scores, signal: Mask) -> dict[str, str]:
-    found = {"seeds": str(len(one.seeds))}
+def _left(one: Scores) -> dict[str, Any]:
+    found: dict[str, Any] = {"seeds": str(one.seeds)}
     for number, kept in enumerate(KEPT, start=1):
         low, high = _interval(one.drawn[1:, number])
         with np.errstate(divide="ignore"):
-            found[f"r{kept}"] = _text(1 / one.drawn[0, number], 1 / high, 1 / low)
+            found[f"r{kept}"] = Measured(1 / one.drawn[0, number], 1 / high, 1 / low)
     return found
-
-
-def _text(value: float, low: float, high: float) -> str:
-    """With two digits of the larger error."""
-    if not np.isfinite([value, low, high]).all():
-        return "–"
-    digits = max(0, 1 - int(np.floor(np.log10(max(high - value, value - low, 1e-9)))))
-    up, down = (f"{number:.{digits}f}" for number in (high - value, value - low))
-    return f"{value:.{digits}f} ± {up}" if up == down else f"{value:.{digits}f} +{up} −{down}"
 
 
 def main() -> None:

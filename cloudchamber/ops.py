@@ -271,3 +271,8 @@ def around(at: Tensor, x: Tensor, radius: float, k: int, at_event: Tensor, event
 
 def _double(x: Tensor) -> Array:
     return x.detach().cpu().double().numpy()
+
+
+def squash(z: Tensor) -> Tensor:
+    """``sign(z) ln(1 + |z|)``: LorentzNet's psi (arXiv:2201.08187), for numbers over many orders of magnitude."""
+    return torch.sign(z) * torch.log1p(z.abs())

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from cloudchamber.nn.attention import MultiHead, PairBias, Seeds
-from cloudchamber.nn.lorentz import SHARE, STEP, Lorentz, LorentzConfig, inner, squash
+from cloudchamber.nn.lorentz import SHARE, STEP, Lorentz, LorentzConfig, inner
 from cloudchamber.nn.message import Message, MessageConfig
 from cloudchamber.nn.pairs import pair_features
 from cloudchamber.nn.scene import Cloud, LorentzBody
+from cloudchamber.ops import squash
 from cloudchamber.physics import delta_r, invariant_mass
 from cloudchamber.sets import Sets
 

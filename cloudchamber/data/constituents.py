@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cloudchamber.errors import UserError
 from cloudchamber.event import Event
+from cloudchamber.ops import squash
 
 #: Column that ``constituent_columns`` adds -> meaning, unit. The axis is that of the sum of the constituents.
 KINEMATIC = {
@@ -78,14 +79,10 @@ def constituent_columns(event: Event) -> Event:
     for name, side in (("d0", -dphi), ("z0", -deta)):
         value, sigma = event.point.get(name), event.point.get(f"sigma_{name}")
         if value is not None and sigma is not None:
-            columns[f"signif_{name}"] = _significance(value.double(), sigma.double()) * torch.sign(side * value)
+            measured = sigma > 0
+            significance = value.double().abs() / sigma.double().where(measured, torch.ones_like(side))
+            columns[f"signif_{name}"] = squash(significance * torch.sign(side * value) * measured)
     return event.with_columns("point", **{name: column.float() for name, column in columns.items()})
-
-
-def _significance(value: Tensor, sigma: Tensor) -> Tensor:
-    """``ln(1 + |value| / sigma)``, and 0 where there is no error."""
-    measured = sigma > 0
-    return torch.log1p(value.abs() / sigma.where(measured, torch.ones_like(sigma))) * measured
 
 
 def _polar(p: Tensor) -> tuple[Tensor, Tensor, Tensor]:

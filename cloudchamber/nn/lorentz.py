@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cloudchamber.nn.message import PairMLP
 from cloudchamber.nn.mlp import MLP, MLPConfig
 from cloudchamber.nn.pairs import PAIR_FEATURES
+from cloudchamber.ops import squash
 
 STEP = 1e-3  # how far vectors move at first
 SHARE = 0.05  # of the sum of messages: jets have dozens of particles
@@ -42,11 +43,6 @@ def invariants(p: Tensor) -> Tensor:
     square = inner(p, p)
     distance = square.unsqueeze(2) + square.unsqueeze(1) - 2 * product
     return torch.stack([distance, product], dim=3)
-
-
-def squash(z: Tensor) -> Tensor:
-    """``sign(z) ln(1 + |z|)``: LorentzNet's psi, for invariants over many orders of magnitude."""
-    return torch.sign(z) * torch.log1p(z.abs())
 
 
 class Lorentz(nn.Module):

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from cloudchamber.nn.attention import Attention, AttentionConfig, PairBias
-from cloudchamber.nn.lorentz import Lorentz, LorentzConfig, inner, squash
+from cloudchamber.nn.lorentz import Lorentz, LorentzConfig, inner
 from cloudchamber.nn.message import Message, MessageConfig
 from cloudchamber.nn.mlp import MLP, MLPConfig
 from cloudchamber.nn.pairs import PAIR_FEATURES, pair_features
 from cloudchamber.nn.pool import Pool, Pooling
-from cloudchamber.ops import gather
+from cloudchamber.ops import gather, squash
 from cloudchamber.sets import Sets, nearest, others
 
 PART = 2048  # points looked at together where there are many edges
