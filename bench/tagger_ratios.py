@@ -46,8 +46,9 @@ class Scores(NamedTuple):
 
     @classmethod
     def of(cls, seeds: Sequence[Float], signal: Mask) -> Scores:
-        """From scores ``(jets,)`` of each. ``drawn`` ``(1 + DRAWS, 1 + len(KEPT))``: AUC and background kept; all jets as
-        they are come first."""
+        """From scores ``(jets,)`` of each. ``drawn`` ``(1 + DRAWS, 1 + len(KEPT))``: AUC and background kept; the first
+        row is that of all jets as they are.
+        """
         return cls(len(seeds), np.mean([_drawn(score, signal) for score in seeds], axis=0))
 
 
